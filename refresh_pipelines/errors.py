@@ -1,0 +1,114 @@
+"""The error tree: what can go wrong in a refresh, and whether trying again may help.
+
+Every error names what was expected, what came and what to do; source and partition are added
+once, by `refresh`, with :meth:`RefreshError.at`. The text is built in one place.
+
+RefreshError
+├── UpstreamUnavailable   transient: timeouts, 5xx, 429, a body cut short
+├── UpstreamRefused       permanent: 4xx, a web page in place of data, an error object
+├── ContractViolation     contract: the rows are not what the source declares
+│   └── WrongPeriod       contract: the rows belong to another period than the one asked for
+├── WarehouseBusy         busy: another program holds the warehouse or the same partition
+├── SpecChanged           permanent: the YAML no longer fits the table it loads
+├── Interrupted           interrupted: the run was cancelled
+└── InternalError         internal: a defect of ours
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+ErrorClass = Literal["transient", "permanent", "contract", "busy", "interrupted", "internal"]
+
+
+class RefreshError(Exception):
+    """One refresh did not succeed.
+
+    Args:
+        problem: what is wrong, as a clause without a full stop.
+        expected: what was expected, or empty.
+        came: what came instead, or empty.
+        todo: what a person can do about it, or empty.
+    """
+
+    error_class: ClassVar[ErrorClass] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, problem: str, *, expected: str = "", came: str = "", todo: str = "") -> None:
+        self.problem, self.expected, self.came, self.todo = problem, expected, came, todo
+        self.source: str | None = None
+        self.partition: str | None = None
+        super().__init__(problem)
+
+    def at(self, source: str, partition: str | None) -> RefreshError:
+        """Say where it happened, unless a deeper place said so already, and return the error."""
+        self.source = self.source or source
+        self.partition = self.partition or partition
+        return self
+
+    def __str__(self) -> str:
+        where = "" if not self.source else f"{self.source}[{self.partition}]: " if self.partition else f"{self.source}: "
+        parts = [where + self.problem]
+        if self.expected:
+            parts.append(f"expected {self.expected}")
+        if self.came:
+            parts.append(f"got {self.came}")
+        text = "; ".join(parts) + "."
+        return f"{text} {self.todo}" if self.todo else text
+
+
+class UpstreamUnavailable(RefreshError):
+    """The upstream could not be reached or broke off; the same request may pass later."""
+
+    error_class = "transient"
+    retryable = True
+
+
+class UpstreamRefused(RefreshError):
+    """The upstream answered, and the same request will be answered the same way."""
+
+    error_class = "permanent"
+
+
+class ContractViolation(RefreshError):
+    """The payload was read, but its rows are not what the source declares."""
+
+    error_class = "contract"
+
+
+class WrongPeriod(ContractViolation):
+    """The rows belong to another period.
+
+    Args:
+        earlier: true when every row lies before the period asked for, the sign of a period that
+            is not published yet.
+    """
+
+    def __init__(self, problem: str, *, earlier: bool, expected: str = "", came: str = "", todo: str = "") -> None:
+        super().__init__(problem, expected=expected, came=came, todo=todo)
+        self.earlier = earlier
+
+
+class WarehouseBusy(RefreshError):
+    """Somebody else held the warehouse, or this partition, for longer than we wait."""
+
+    error_class = "busy"
+    retryable = True
+
+
+class SpecChanged(RefreshError):
+    """The YAML was changed in a way the existing table cannot follow."""
+
+    error_class = "permanent"
+
+
+class Interrupted(RefreshError):
+    """The run was cancelled or its process asked to stop."""
+
+    error_class = "interrupted"
+
+
+class InternalError(RefreshError):
+    """A defect of ours: the message asks for a report."""
+
+    error_class = "internal"

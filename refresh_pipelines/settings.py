@@ -1,0 +1,123 @@
+"""Settings, read once at start from the environment and `.env`; the only reader of either."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from refresh_pipelines.units import parse_duration
+
+BUILTIN_CATALOG = Path(__file__).parent / "catalog"
+SAMPLES = Path(__file__).parent / "samples"
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names the variable, its value and what it should be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person may set from outside.
+
+    Attributes:
+        root: folder that holds `dagster.yaml`; relative settings start there.
+        catalog: catalogue folders, in order.
+        upstream: None for the real hosts, otherwise the base URL that stands in for them.
+        sandbox: whether `upstream` is the bundled sandbox, where a missing key is filled in.
+        environ: the merged environment, from which declared credentials are read.
+    """
+
+    root: Path
+    data_dir: Path
+    catalog: tuple[Path, ...]
+    warehouse: str
+    upstream: str | None = None
+    sandbox: bool = False
+    sandbox_port: int = 8088
+    lock_timeout: timedelta = timedelta(minutes=5)
+    webhook_url: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, root: Path | None = None) -> Settings:
+        """Read settings; the environment wins over `.env`. Raises SettingsError."""
+        root = (root or find_root()).resolve()
+        given = os.environ if environ is None else environ
+        from_file = {k: v for k, v in dotenv_values(root / ".env").items() if v is not None}
+        env = {**from_file, **given}
+        data_dir = (root / env.get("REFRESH_DATA_DIR", "data")).resolve()
+        upstream = env.get("REFRESH_UPSTREAM", "live") or "live"
+        port = _port(env, "REFRESH_SANDBOX_PORT", 8088)
+        return cls(
+            root=root,
+            data_dir=data_dir,
+            catalog=_catalog(env.get("REFRESH_CATALOG", ""), root),
+            warehouse=_warehouse(env.get("REFRESH_WAREHOUSE"), root, data_dir),
+            upstream=_upstream(upstream, port),
+            sandbox=upstream == "sandbox",
+            sandbox_port=port,
+            lock_timeout=_duration(env, "REFRESH_LOCK_TIMEOUT", timedelta(minutes=5)),
+            webhook_url=env.get("REFRESH_WEBHOOK_URL") or None,
+            environ=env,
+        )
+
+    @property
+    def warehouse_file(self) -> Path:
+        """Path of the DuckDB file."""
+        return Path(self.warehouse.removeprefix("duckdb://"))
+
+
+def find_root() -> Path:
+    """Return the folder that holds dagster.yaml: the current one, or the checkout this package lies in."""
+    checkout = Path(__file__).resolve().parent.parent
+    for folder in (Path.cwd(), checkout):
+        if (folder / "dagster.yaml").exists():
+            return folder
+    return Path.cwd()
+
+
+def _catalog(text: str, root: Path) -> tuple[Path, ...]:
+    names = [part for part in text.split(":") if part] or ["builtin"]
+    return tuple(BUILTIN_CATALOG if name == "builtin" else (root / name).resolve() for name in names)
+
+
+def _warehouse(text: str | None, root: Path, data_dir: Path) -> str:
+    if not text:
+        return f"duckdb://{data_dir / 'warehouse.duckdb'}"
+    if text.startswith("duckdb:///"):
+        # As in SQLAlchemy: three slashes start a relative path, four an absolute one.
+        return f"duckdb://{(root / text.removeprefix('duckdb:///')).resolve()}"
+    raise SettingsError(f"REFRESH_WAREHOUSE={text!r}: expected duckdb:///path (relative) or duckdb:////path (absolute)")
+
+
+def _upstream(text: str, port: int) -> str | None:
+    if text == "live":
+        return None
+    if text == "sandbox":
+        return f"http://127.0.0.1:{port}"
+    if re.match(r"https?://[^/]+", text):
+        return text.rstrip("/")
+    raise SettingsError(f"REFRESH_UPSTREAM={text!r}: expected live, sandbox or a base URL such as http://127.0.0.1:8000")
+
+
+def _duration(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        return timedelta(seconds=float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_duration(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from error
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise SettingsError(f"{name}={text!r}: expected a port number")
+    return int(text)

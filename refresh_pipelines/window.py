@@ -1,0 +1,187 @@
+"""Partitions as intervals of time and keys. Pure arithmetic; keys and windows are always UTC.
+
+A key is the first instant of its period: an hour is `2026-01-31-05:00`, everything longer is a
+date. A static key is one declared value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from refresh_pipelines.errors import RefreshError, UpstreamRefused
+from refresh_pipelines.spec import Partitions, SourceSpec
+
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
+STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one refresh covers.
+
+    Attributes:
+        partition: the key, or None for a source without partitions.
+        start: first instant, UTC; for a static partition where reading starts; None: unbounded.
+        end: first instant after it, UTC; None: unbounded.
+        names: the values a request or column may name, for instance {"series_id": "DEXUSEU"}.
+    """
+
+    partition: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    names: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Everything `{...}` may stand for."""
+        own = {"partition": self.partition or "", "start": self.start, "end": self.end}
+        return {**self.names, **{k: v for k, v in own.items() if v is not None}}
+
+    def running(self, now: datetime) -> bool:
+        """Whether the period is still going on."""
+        return self.end is not None and now < self.end
+
+
+class UnknownPartition(ValueError):
+    """A partition key that the source does not have; the message says what its keys look like."""
+
+
+def key_format(kind: str) -> str:
+    """Return the strftime format of a time partition's keys."""
+    return "%Y-%m-%d-%H:%M" if kind == "hour" else "%Y-%m-%d"
+
+
+def floor_period(kind: str, at: datetime, origin: datetime) -> datetime:
+    """Return the start of the period that `at` lies in. Weeks count from `origin`."""
+    at = at.astimezone(timezone.utc)
+    if kind == "hour":
+        return at.replace(minute=0, second=0, microsecond=0)
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if kind == "day":
+        return day
+    if kind == "week":
+        return day - timedelta(days=(day - origin).days % 7)
+    months = MONTHS[kind]
+    return day.replace(month=(day.month - 1) // months * months + 1, day=1)
+
+
+def next_period(kind: str, start: datetime, count: int = 1) -> datetime:
+    """Return the start of the period `count` after the one that begins at `start`."""
+    if kind in STEPS:
+        return start + count * STEPS[kind]
+    month = start.month - 1 + count * MONTHS[kind]
+    return start.replace(year=start.year + month // 12, month=month % 12 + 1)
+
+
+def first_period(partitions: Partitions) -> datetime:
+    """Return the start of the first period: `start`, moved up to a period boundary if it is none."""
+    kind, start = partitions.time, partitions.start_at
+    if kind is None or start is None:
+        raise ValueError("the source has no time partitions")
+    origin = start if kind != "week" else _sunday(start)
+    floor = floor_period(kind, start, origin)
+    return floor if floor == start else next_period(kind, floor)
+
+
+def _sunday(at: datetime) -> datetime:
+    # Dagster's weekly partitions begin on Sunday unless told otherwise.
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=(day.weekday() + 1) % 7)
+
+
+def time_keys(partitions: Partitions, now: datetime) -> list[str]:
+    """Return the keys of all periods that are over at `now`, plus `end_offset`, oldest first."""
+    kind = partitions.time
+    if kind is None:
+        raise ValueError("the source has no time partitions")
+    first = first_period(partitions)
+    end = next_period(kind, floor_period(kind, now, first), partitions.end_offset)
+    keys, at = [], first
+    while at < end:
+        keys.append(at.strftime(key_format(kind)))
+        at = next_period(kind, at)
+    return keys
+
+
+def partition_keys(spec: SourceSpec, now: datetime) -> list[str]:
+    """Return every key the source has at `now`, oldest first or as declared; [] without partitions."""
+    if spec.partitions is None:
+        return []
+    if spec.partitions.dimension:
+        return list(spec.partitions.static[spec.partitions.dimension])
+    return time_keys(spec.partitions, now)
+
+
+def due_keys(spec: SourceSpec, now: datetime) -> list[str]:
+    """Return the keys a tick refreshes: all static ones, or the newest period and its look-back."""
+    keys = partition_keys(spec, now)
+    if spec.partitions is None or spec.partitions.dimension:
+        return keys
+    lookback = spec.partitions.lookback
+    return keys[-(lookback + 1 if isinstance(lookback, int) else 1) :]
+
+
+def window_of(spec: SourceSpec, key: str | None, cursor: str | None = None) -> Window:
+    """Return the window of one partition key.
+
+    Args:
+        cursor: newest accepted value of `partitions.column` as ISO text; the window of a static
+            partition begins `lookback` before it, or at `partitions.start` when there is none.
+
+    Raises:
+        UnknownPartition: the key has not the form of this source's keys.
+    """
+    partitions = spec.partitions
+    names = {name: value for name, value in spec.params.items() if isinstance(value, str | int | float)}
+    if partitions is None:
+        if key is not None:
+            raise UnknownPartition(f"{spec.name} has no partitions, so {key!r} is none of them")
+        return Window(names=names)
+    if key is None:
+        return Window(names=names)
+    if partitions.dimension:
+        start = partitions.start_at
+        if cursor and start and isinstance(partitions.lookback, timedelta):
+            newest = datetime.fromisoformat(cursor)
+            start = max(start, newest.replace(tzinfo=newest.tzinfo or timezone.utc) - partitions.lookback)
+        return Window(key, start=start, names={**names, partitions.dimension: key})
+    return _time_window(spec, partitions, key, names)
+
+
+def _time_window(spec: SourceSpec, partitions: Partitions, key: str, names: dict[str, Any]) -> Window:
+    kind = partitions.time or "day"
+    pattern = key_format(kind)
+    example = first_period(partitions).strftime(pattern)
+    try:
+        start = datetime.strptime(key, pattern).replace(tzinfo=timezone.utc)
+    except ValueError as error:
+        raise UnknownPartition(f"{spec.name}: {key!r} is no {kind} partition; keys look like {example}") from error
+    if floor_period(kind, start, first_period(partitions)) != start:
+        raise UnknownPartition(f"{spec.name}: {key!r} is not the first day of a {kind}; keys look like {example}")
+    return Window(key, start=start, end=next_period(kind, start), names=names)
+
+
+def fill(text: str, window: Window, where: str) -> str:
+    """Put the window's fields into `text`; `{start:%Y}` formats an instant. Raises UpstreamRefused."""
+    fields = {k: _Instant(v) if isinstance(v, datetime) else v for k, v in window.fields.items()}
+    try:
+        return text.format(**fields)
+    except (KeyError, IndexError, ValueError) as error:
+        problem: RefreshError = UpstreamRefused(
+            f"{where} {text!r} names {error}, which this refresh has not",
+            expected=f"one of {', '.join('{' + k + '}' for k in fields)}",
+            todo="Correct the YAML, or name a partition.",
+        )
+        raise problem from error
+
+
+class _Instant:
+    """An instant in a template: a date by default, anything else by its strftime format."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __format__(self, spec: str) -> str:
+        return self.at.strftime(spec or ("%Y-%m-%d" if self.at.time() == datetime.min.time() else "%Y-%m-%dT%H:%M:%SZ"))
