@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from refresh_pipelines.errors import RefreshError
+from refresh_pipelines.spec import SourceSpec
 
 Kind = Literal["loaded", "unchanged", "empty", "partial", "not_yet", "quarantined", "failed", "blocked"]
 SUCCESS: frozenset[str] = frozenset({"loaded", "unchanged", "empty", "partial"})
@@ -99,7 +100,7 @@ class Outcome:
         }
 
 
-def failed(source: str, group: str, partition: str | None, error: RefreshError) -> Outcome:
-    """Return the outcome of a refresh that ended with `error`; `source` is `<group>/<source>`."""
-    error.at(source, partition)
-    return Outcome(source, group, partition, "failed", error_class=error.error_class, message=str(error))
+def failed(spec: SourceSpec, partition: str | None, error: RefreshError) -> Outcome:
+    """Return the outcome of a refresh that ended with `error`, which learns where it happened."""
+    error.at(spec.name, partition)
+    return Outcome(spec.source, spec.group, partition, "failed", error_class=error.error_class, message=str(error))
