@@ -47,13 +47,15 @@ class RefreshError(Exception):
         return self
 
     def __str__(self) -> str:
-        where = "" if not self.source else f"{self.source}[{self.partition}]: " if self.partition else f"{self.source}: "
+        where = (
+            "" if not self.source else f"{self.source}[{self.partition}]: " if self.partition else f"{self.source}: "
+        )
         parts = [where + self.problem]
         if self.expected:
             parts.append(f"expected {self.expected}")
         if self.came:
             parts.append(f"got {self.came}")
-        text = "; ".join(parts) + "."
+        text = "; ".join(parts).rstrip(".") + "."
         return f"{text} {self.todo}" if self.todo else text
 
 

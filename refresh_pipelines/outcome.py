@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from refresh_pipelines.errors import RefreshError
@@ -54,6 +55,7 @@ class Outcome:
         sha256: hash of the payload's bytes; `bytes` is its size as received and decoded.
         data_version: hash of the accepted content; the same again when nothing changed.
         partition_rows: rows of this partition in the table afterwards; None if not looked up.
+        changed_at: when the rows last changed, None if never loaded.
         table_rows: rows of the table afterwards; None if not looked up.
         notes: remarks for a person, for instance fields that were not declared.
     """
@@ -71,6 +73,7 @@ class Outcome:
     message: str | None = None
     partition_rows: int | None = None
     table_rows: int | None = None
+    changed_at: datetime | None = None
     run_id: str = ""
     started_at: str | None = None
     trigger: str = "manual"

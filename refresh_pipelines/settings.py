@@ -103,7 +103,9 @@ def _upstream(text: str, port: int) -> str | None:
         return f"http://127.0.0.1:{port}"
     if re.match(r"https?://[^/]+", text):
         return text.rstrip("/")
-    raise SettingsError(f"REFRESH_UPSTREAM={text!r}: expected live, sandbox or a base URL such as http://127.0.0.1:8000")
+    raise SettingsError(
+        f"REFRESH_UPSTREAM={text!r}: expected live, sandbox or a base URL such as http://127.0.0.1:8000"
+    )
 
 
 def _duration(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:

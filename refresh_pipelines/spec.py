@@ -33,13 +33,29 @@ LOAD_COLUMNS = ("_source", "_partition", "_first_seen_at", "_updated_at", "_run_
 # Raise when the meaning of parsing or casting changes: every source is then read anew once.
 PARSE_REVISION = 1
 
+LONGEST = timedelta(days=3650)
+
+
+def _as_duration(value: object) -> timedelta:
+    # Arithmetic on durations stays far from what timedelta can hold.
+    try:
+        duration = parse_duration(value)
+    except OverflowError:
+        duration = timedelta.max
+    if duration > LONGEST:
+        raise ValueError(f"a duration of more than {format_duration(LONGEST)}")
+    return duration
+
+
 Duration = Annotated[
     timedelta,
-    BeforeValidator(parse_duration),
+    BeforeValidator(_as_duration),
     PlainSerializer(format_duration),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+[smhdw])+$"}),
 ]
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema({"type": "string", "pattern": r"^\d+\s*(B|KB|MB|GB)$"})]
+Size = Annotated[
+    int, BeforeValidator(parse_size), WithJsonSchema({"type": "string", "pattern": r"^\d+\s*(B|KB|MB|GB)$"})
+]
 Rate = Annotated[float, BeforeValidator(parse_rate), WithJsonSchema({"type": "string", "pattern": r"^\d+/[smhd]$"})]
 Scalar = str | int | float | bool
 
@@ -106,7 +122,9 @@ class Format(Model):
     fallback: str | None = Field(None, description="encoding for single values that are not valid `encoding`; counted")
     delimiter: str = Field(",", min_length=1, max_length=1)
     quote: str = Field('"', max_length=1)
-    fields: tuple[str, ...] = Field((), description="names by position of a CSV without a header row; the count is exact")
+    fields: tuple[str, ...] = Field(
+        (), description="names by position of a CSV without a header row; the count is exact"
+    )
     skip_lines: int = Field(0, ge=0)
     rows: str = Field("", description="dotted path to the list of rows in a JSON document; empty: the document itself")
     error: str | None = Field(None, description="dotted path of a member whose presence means the upstream refused")
@@ -119,12 +137,16 @@ def _as_format(value: Any) -> Any:
 class Column(Model):
     """One column of the raw table, and where its text comes from."""
 
-    type: str = Field(pattern=r"^(text|int|bigint|double|bool|date|timestamp|timestamptz|json|decimal\(\d{1,2},\s*\d{1,2}\))$")
+    type: str = Field(
+        pattern=r"^(text|int|bigint|double|bool|date|timestamp|timestamptz|json|decimal\(\d{1,2},\s*\d{1,2}\))$"
+    )
     source: str | None = Field(
         None,
         validation_alias=AliasChoices("from", "source"),
         serialization_alias="from",
-        description="name of the field in the payload, dotted path in JSON, or '{partition name}'; default: the column's name",
+        description=(
+            "name of the field in the payload, dotted path in JSON, or '{partition name}'; default: the column's name"
+        ),
     )
     format: str | None = Field(None, description="strptime format of a date or timestamp; default ISO 8601")
     missing: tuple[str, ...] = Field(("",), description="texts that mean 'no value'; the empty text always does")
@@ -186,7 +208,9 @@ class Partitions(Model):
     time: Literal["hour", "day", "week", "month", "quarter", "year"] | None = None
     start: date | datetime | None = Field(None, description="first period; for static partitions the first {start}")
     end_offset: int = Field(0, ge=0, le=100, description="1: the period that is still running counts as a partition")
-    lookback: int | Duration = Field(0, description="periods read again; a duration before the newest row for static ones")
+    lookback: int | Duration = Field(
+        0, description="periods read again; a duration before the newest row for static ones"
+    )
     column: str | None = Field(None, description="column whose value says which period a row belongs to")
     outside: Literal["refuse", "drop"] = Field("refuse", description="what to do with single rows of other periods")
     unpublished_for: Duration | None = Field(
@@ -199,7 +223,7 @@ class Partitions(Model):
     @field_validator("lookback", mode="before")
     @classmethod
     def _count_or_duration(cls, value: Any) -> Any:
-        return parse_duration(value) if isinstance(value, str) else value
+        return _as_duration(value) if isinstance(value, str) else value
 
     @field_validator("static")
     @classmethod

@@ -6,7 +6,7 @@ date. A static key is one declared value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -123,31 +123,37 @@ def due_keys(spec: SourceSpec, now: datetime) -> list[str]:
     return keys[-(lookback + 1 if isinstance(lookback, int) else 1) :]
 
 
-def window_of(spec: SourceSpec, key: str | None, cursor: str | None = None) -> Window:
-    """Return the window of one partition key.
-
-    Args:
-        cursor: newest accepted value of `partitions.column` as ISO text; the window of a static
-            partition begins `lookback` before it, or at `partitions.start` when there is none.
+def window_of(spec: SourceSpec, key: str | None) -> Window:
+    """Return the window of one partition key; None asks for the whole source.
 
     Raises:
         UnknownPartition: the key has not the form of this source's keys.
     """
     partitions = spec.partitions
     names = {name: value for name, value in spec.params.items() if isinstance(value, str | int | float)}
-    if partitions is None:
-        if key is not None:
-            raise UnknownPartition(f"{spec.name} has no partitions, so {key!r} is none of them")
-        return Window(names=names)
-    if key is None:
+    if partitions is None and key is not None:
+        raise UnknownPartition(f"{spec.name} has no partitions, so {key!r} is none of them")
+    if partitions is None or key is None:
         return Window(names=names)
     if partitions.dimension:
-        start = partitions.start_at
-        if cursor and start and isinstance(partitions.lookback, timedelta):
-            newest = datetime.fromisoformat(cursor)
-            start = max(start, newest.replace(tzinfo=newest.tzinfo or timezone.utc) - partitions.lookback)
-        return Window(key, start=start, names={**names, partitions.dimension: key})
+        return Window(key, start=partitions.start_at, names={**names, partitions.dimension: key})
     return _time_window(spec, partitions, key, names)
+
+
+def since(spec: SourceSpec, window: Window, cursor: str | None) -> Window:
+    """Narrow a static partition's window to `lookback` before the newest accepted row.
+
+    Args:
+        spec: the source; others than those with a duration as lookback are left as they are.
+        window: the whole window.
+        cursor: newest accepted value of `partitions.column` as ISO text, None before the first load.
+    """
+    lookback = spec.partitions.lookback if spec.partitions else 0
+    if not cursor or not isinstance(lookback, timedelta) or window.end is not None:
+        return window
+    newest = datetime.fromisoformat(cursor)
+    start = newest.replace(tzinfo=newest.tzinfo or timezone.utc) - lookback
+    return replace(window, start=max(start, window.start) if window.start else start)
 
 
 def _time_window(spec: SourceSpec, partitions: Partitions, key: str, names: dict[str, Any]) -> Window:

@@ -1,0 +1,193 @@
+"""The declared sources of all catalogue folders, and every problem in them. Reads files, changes none.
+
+A folder holds `<group>/<source>.yaml`; `defaults.yaml` beside the groups and `group.yaml` beside the
+sources fill what a source leaves out. One broken file never keeps the other sources from loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from refresh_pipelines.catalogue_files import Shared, entries, is_yaml, read_file, read_shared
+from refresh_pipelines.draft import read_draft
+from refresh_pipelines.overrides import override_params, unused_overrides
+from refresh_pipelines.problems import Broken, Problem, did_you_mean
+from refresh_pipelines.rules import check_draft
+from refresh_pipelines.rules.across import name_problems, table_problems
+from refresh_pipelines.spec import TABLE_NAME, SourceSpec
+from refresh_pipelines.yamlpos import Document
+
+__all__ = ["BrokenSource", "Catalogue", "UnknownSource", "load_catalogue", "Broken", "Problem"]  # noqa: RUF022
+
+
+class UnknownSource(ValueError):
+    """No source or group has this name; the message names the nearest one."""
+
+
+class BrokenSource(ValueError):
+    """The source exists but cannot be loaded; `broken` says why."""
+
+    def __init__(self, broken: Broken) -> None:
+        self.broken = broken
+        self.problems = broken.problems
+        super().__init__(f"{broken.name} cannot be loaded:\n" + "\n".join(map(str, broken.problems)))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What was found.
+
+    Attributes:
+        sources: the sources that can be loaded, by file stem, ordered by group and source.
+        broken: the others, by file stem; by `group/stem`, numbered if need be, when the stem is taken.
+        problems: all errors and notes of all files, each once, also those of defaults.yaml.
+        files: every YAML file that was read, with defaults.yaml and group.yaml.
+    """
+
+    sources: Mapping[str, SourceSpec]
+    broken: Mapping[str, Broken]
+    problems: tuple[Problem, ...]
+    files: tuple[Path, ...] = ()
+
+    def find(self, name: str) -> SourceSpec:
+        """Return a source by `source` or `group/source`. Raises UnknownSource or BrokenSource."""
+        stem = name.rpartition("/")[2]
+        spec = self.sources.get(stem)
+        if spec is not None and name in {stem, spec.name}:
+            return spec
+        for broken in self.broken.values():
+            if name in {broken.source, broken.name}:
+                raise BrokenSource(broken)
+        specs, broken_ones = self.sources.values(), self.broken.values()
+        known = [spec.name for spec in specs] + [broken.name for broken in broken_ones]
+        if "/" not in name:
+            known = [full.rpartition("/")[2] for full in known]
+        hint = did_you_mean(name, known)
+        raise UnknownSource(f"no source is called {name!r}" + (f" ({hint})" if hint else ""))
+
+    def select(self, names: Sequence[str] = (), group: str | None = None) -> list[SourceSpec]:
+        """Return the named sources, each once, in the order given; without names all that load.
+
+        Args:
+            group: only sources of this group. Disabled sources are selected too.
+
+        Raises:
+            UnknownSource: a name or the group does not exist.
+            BrokenSource: a named source cannot be loaded. Without names broken ones are left out.
+        """
+        groups = {spec.group for spec in self.sources.values()} | {b.group for b in self.broken.values()}
+        if group is not None and group not in groups:
+            hint = did_you_mean(group, groups)
+            raise UnknownSource(f"no group is called {group!r}" + (f" ({hint})" if hint else ""))
+        chosen = [self.find(name) for name in names] if names else list(self.sources.values())
+        unique = {spec.source: spec for spec in chosen}
+        return [spec for spec in unique.values() if group in (None, spec.group)]
+
+
+@dataclass
+class _Shelf:
+    """What has been read so far."""
+
+    environ: Mapping[str, str]
+    sources: dict[str, SourceSpec] = field(default_factory=dict)
+    broken: list[Broken] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    first: dict[str, Path] = field(default_factory=dict)
+    tables: dict[str, SourceSpec] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+
+
+def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = None) -> Catalogue:
+    """Read the folders in order. Raises nothing: what is wrong stands in the catalogue's problems.
+
+    Args:
+        environ: where `REFRESH_PARAM_<GROUP>_<NAME>` is looked up; an empty value counts as not set.
+    """
+    shelf = _Shelf(environ or {})
+    for folder in folders:
+        _read_folder(shelf, folder)
+    shelf.problems += unused_overrides(shelf.environ, shelf.params)
+    specs = sorted(shelf.sources.values(), key=lambda spec: (spec.group, spec.source))
+    problems = sorted(dict.fromkeys(shelf.problems), key=lambda p: (str(p.file), p.line, p.column))
+    files = tuple(dict.fromkeys(shelf.files))
+    return Catalogue({spec.source: spec for spec in specs}, _by_stem(shelf), tuple(problems), files)
+
+
+def _by_stem(shelf: _Shelf) -> dict[str, Broken]:
+    out: dict[str, Broken] = {}
+    for broken in sorted(shelf.broken, key=lambda b: (b.group, b.source)):
+        key, count = broken.source, 1
+        while key in out or (key in shelf.sources and key == broken.source):
+            key = broken.name if count == 1 else f"{broken.name} ({count})"
+            count += 1
+        out[key] = broken
+    return out
+
+
+def _read_folder(shelf: _Shelf, folder: Path) -> None:
+    if not folder.is_dir():
+        hint = "check REFRESH_CATALOG; builtin names the catalogue that comes with the package"
+        shelf.problems.append(Problem(folder, 1, 1, "there is no such catalogue folder", hint))
+        return
+    defaults = _read_beside(shelf, folder / "defaults.yaml")
+    for path in entries(folder):
+        if path.is_dir():
+            _read_group(shelf, path, defaults)
+        elif is_yaml(path) and path.name != "defaults.yaml":
+            hint = f"move it to {folder.name}/<group>/{path.stem}.yaml"
+            shelf.problems.append(Problem(path, 1, 1, "a source lies in the folder of its group", hint))
+
+
+def _read_group(shelf: _Shelf, folder: Path, defaults: Shared) -> None:
+    paths = [path for path in entries(folder) if is_yaml(path)]
+    if paths and not TABLE_NAME.fullmatch(folder.name):
+        message = f"the group's folder {folder.name} must match {TABLE_NAME.pattern}"
+        defaults = defaults.with_error(Problem(folder, 1, 1, message, "rename the folder"))
+    shared = _read_beside(shelf, folder / "group.yaml").under(defaults)
+    for path in paths:
+        if path.name != "group.yaml":
+            _read_source(shelf, path, shared)
+    for path in folder.glob("*/*.y*ml"):
+        if is_yaml(path) and not path.parent.name.startswith("."):
+            hint = "a catalogue has groups and sources, no third level"
+            shelf.problems.append(Problem(path, 1, 1, "this file is too deep to be a source", hint))
+
+
+def _read_beside(shelf: _Shelf, path: Path) -> Shared:
+    shared = read_shared(path)
+    if path.exists():
+        shelf.files.append(path)
+    shelf.problems += shared.errors
+    return shared
+
+
+def _read_source(shelf: _Shelf, path: Path, shared: Shared) -> None:
+    shelf.files.append(path)
+    group, stem = path.parent.name, path.stem
+    problems = [*shared.errors, *name_problems(path, shelf.first)]
+    own = read_file(path)
+    spec = None
+    if isinstance(own, Document):
+        document, wrong, used = override_params(shared.fill(own), group, shelf.environ)
+        shelf.params |= used
+        draft, found = read_draft(document, group, stem, str(path))
+        problems += wrong + found + check_draft(draft)
+        spec = draft.spec
+    else:
+        problems += own
+    if spec is not None and not _errors(problems):
+        problems += table_problems(spec, document, shelf.tables)
+    shelf.problems += problems
+    shelf.first.setdefault(stem, path)
+    if spec is None or _errors(problems):
+        shelf.broken.append(Broken(group, stem, path, _errors(problems)))
+        return
+    shelf.sources[stem] = spec
+    shelf.tables.setdefault(spec.raw_table, spec)
+
+
+def _errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(dict.fromkeys(problem for problem in problems if problem.severity == "error"))

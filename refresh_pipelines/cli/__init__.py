@@ -1,0 +1,1 @@
+"""The `refresh` command: one small module per command; importing one imports only what it needs."""

@@ -1,0 +1,75 @@
+"""What the commands share: settings and catalogue with usage errors, and two ways to print."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from refresh_pipelines.catalogue import BrokenSource, Catalogue, UnknownSource, load_catalogue
+from refresh_pipelines.settings import Settings, SettingsError
+from refresh_pipelines.spec import SourceSpec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`, which reaches the command as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document for programs.")(command)
+
+
+def load_settings() -> Settings:
+    """Read the settings; a wrong one ends the command with exit code 2 and the setting's message."""
+    try:
+        return Settings.load()
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def read_catalogue(settings: Settings) -> Catalogue:
+    """Read the catalogue folders of the settings."""
+    return load_catalogue(settings.catalog, settings.environ)
+
+
+def select_sources(catalogue: Catalogue, names: Sequence[str], group: str | None = None) -> list[SourceSpec]:
+    """Return the chosen sources; an unknown or broken one ends the command with exit code 2."""
+    try:
+        return catalogue.select(names, group)
+    except (UnknownSource, BrokenSource) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def print_json(items: Iterable[Mapping[str, Any]], ok: bool) -> None:
+    """Print the one JSON shape of all commands. Paths, dates and the like become text."""
+    document = {"version": 1, "ok": ok, "items": list(items)}
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print aligned columns; None is shown as -, numbers are put to the right.
+
+    On a terminal lines are cut to its width; into a pipe or file everything is written.
+    """
+    rows = list(rows)
+    body = [["-" if cell is None else _one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *body, strict=True)]
+    right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(headers))]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in ([*headers], *body):
+        cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        text = "  ".join(cells).rstrip()
+        click.echo(text if limit is None or len(text) <= limit else text[: limit - 1] + "…")
+
+
+def _one_line(cell: object) -> str:
+    return " ".join(str(cell).split())
+
+
+def short_path(path: Path) -> Path:
+    """Return the path from the current folder if it lies below, as terminals and editors link it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

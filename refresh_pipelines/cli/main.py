@@ -1,0 +1,74 @@
+"""The command group. It knows every command by name and imports one only when it is called.
+
+Help is listed from the table here, so that `refresh --help` is as quick as the rest.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+
+class Lazy(NamedTuple):
+    """Where a command is, below `refresh_pipelines.`, and its line in the help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: dict[str, Lazy] = {
+    "check": Lazy("cli.check", "check", "Check every source file and print all problems."),
+    "schema": Lazy("cli.schema", "schema", "Print the JSON Schema of a source file, for editors."),
+    "list": Lazy("cli.list", "list_sources", "List the sources: table, partitions, schedule, missing keys."),
+    "parse": Lazy("cli.parse", "parse", "Read stored payloads as a source would, without loading them."),
+    "run": Lazy("cli.run", "run", "Refresh sources now and say what each refresh did."),
+    "status": Lazy("cli.status", "status", "Show which sources are fresh, late or failing."),
+    "history": Lazy("cli.history", "history", "Show past refreshes and what they did."),
+    "sql": Lazy("cli.sql", "sql", "Ask the warehouse a question in SQL, read only."),
+    "sandbox": Lazy("cli.sandbox", "sandbox", "Serve the bundled samples in place of the real hosts."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the table's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the table: what a newcomer needs first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command = getattr(import_module(f"refresh_pipelines.{lazy.module}"), lazy.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"refresh_pipelines.{lazy.module}:{lazy.attribute} is not a command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Keep public data fresh: one YAML file per source, one table each.
+
+    Start with `refresh list` to see the sources, `refresh check` after editing one, and
+    `refresh run SOURCE` to load it. Sources lie in the catalogue folders (REFRESH_CATALOG).
+    """

@@ -1,0 +1,216 @@
+"""Cast text to the declared columns and say exactly which rows will not do.
+
+Works on whole columns; single values are looked at only where a column holds a bad one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timezone
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refresh_pipelines.cast import arrow_type, cast_text
+from refresh_pipelines.errors import ContractViolation, WrongPeriod
+from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.spec import Column, SourceSpec
+from refresh_pipelines.window import Window
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_EXAMPLES = 3
+
+
+@dataclass
+class Tally:
+    """What became of the rows so far.
+
+    Attributes:
+        fetched: rows after the declared filter.
+        filtered: rows the filter dropped, with those of other periods under `outside: drop`.
+        rejected: rows with at least one bad value.
+        reasons: example texts for rejected rows, a few.
+        outside: rows of other periods, with their earliest and latest value.
+    """
+
+    fetched: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    reasons: list[str] = field(default_factory=list)
+    outside: int = 0
+    earliest: object = None
+    latest: object = None
+
+
+class Contract:
+    """One pass over a payload's batches under one spec and window."""
+
+    def __init__(self, spec: SourceSpec, window: Window, notes: Notes) -> None:
+        self.spec, self.window, self.notes = spec, window, notes
+        self.tally = Tally()
+        self.schema = staged_schema(spec)
+        self._rows_seen = 0
+        self._checked = False
+        # `refresh parse` may be asked without a partition; its column then stays empty.
+        self.unbound = {
+            name for name, column in spec.columns.items() if (p := placeholder(column)) and p not in window.fields
+        }
+
+    def apply(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield typed batches of good rows; at the end raise ContractViolation if the whole will not do."""
+        for batch in batches:
+            self._require_fields(batch.schema.names)
+            typed = self._rows(batch)
+            self._rows_seen += batch.num_rows
+            if typed.num_rows:
+                yield typed
+        self._conclude()
+
+    def _require_fields(self, names: list[str]) -> None:
+        if self._checked:
+            return
+        self._checked = True
+        wanted = {
+            column.source or name: name for name, column in self.spec.columns.items() if placeholder(column) is None
+        }
+        missing = [f"{name!r} (read from {source!r})" for source, name in wanted.items() if source not in names]
+        if missing:
+            raise ContractViolation(
+                f"column {', '.join(missing)} is missing from the payload",
+                expected="fields " + ", ".join(wanted),
+                came="fields " + ", ".join(names),
+                todo=f"The layout may have changed: compare with samples/{self.spec.source}/ and adjust `columns`.",
+            )
+        dotted = {source.split(".")[0] for source in wanted}
+        self.notes.ignored = [name for name in names if name not in wanted and name not in dotted]
+
+    def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns: dict[str, pa.Array] = {}
+        bad = pa.nulls(batch.num_rows, pa.bool_()).fill_null(False)
+        reasons: list[tuple[int, str]] = []
+        for name, column in self.spec.columns.items():
+            text = self._text(batch, name, column)
+            values, wrong = cast_text(text, column)
+            wrong = pc.or_(wrong, self._null_in_required(name, column, values, wrong))
+            if pc.any(wrong).as_py():
+                reasons += self._examples(name, column, text, wrong)
+                bad = pc.or_(bad, wrong)
+            columns[name] = values
+        keep = self._kept(columns, bad)
+        bad = pc.and_(bad, keep)
+        kept, wrong_rows = pc.sum(keep).as_py() or 0, pc.sum(bad).as_py() or 0
+        self.tally.fetched += kept
+        self.tally.filtered += batch.num_rows - kept
+        self.tally.rejected += wrong_rows
+        if wrong_rows:
+            flags = bad.to_pylist()
+            room = _EXAMPLES - len(self.tally.reasons)
+            self.tally.reasons += [text for row, text in sorted(reasons) if flags[row]][: max(room, 0)]
+        good = pc.and_(keep, pc.invert(bad))
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema).filter(good)
+
+    def _text(self, batch: pa.RecordBatch, name: str, column: Column) -> pa.Array:
+        field_name = placeholder(column)
+        if field_name is None:
+            return batch.column(column.source or name)
+        value = None if name in self.unbound else str(self.window.fields[field_name])
+        return pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+
+    def _null_in_required(self, name: str, column: Column, values: pa.Array, wrong: pa.Array) -> pa.Array:
+        required = (not column.nullable or name in self.spec.merge_key) and name not in self.unbound
+        if not required or name in self.spec.load.skip_missing:
+            return pa.repeat(pa.scalar(False), len(values))
+        return pc.and_(pc.is_null(values), pc.invert(wrong))
+
+    def _examples(self, name: str, column: Column, text: pa.Array, wrong: pa.Array) -> list[tuple[int, str]]:
+        rows = pc.indices_nonzero(wrong).to_pylist()[:_EXAMPLES]
+        where, demand = column.source or name, _demand(name, column, self.spec)
+        return [
+            (
+                row,
+                f"row {self._rows_seen + row + 1}: {where}={text[row].as_py()!r} is no {demand}",
+            )
+            for row in rows
+        ]
+
+    def _kept(self, columns: dict[str, pa.Array], bad: pa.Array) -> pa.Array:
+        """Rows that count: with a value where one is needed, and of the period asked for."""
+        keep = pa.repeat(pa.scalar(True), len(bad))
+        for name in self.spec.load.skip_missing:
+            # A value that could not be read is a bad row, not a missing one.
+            keep = pc.and_(keep, pc.or_(pc.is_valid(columns[name]), bad))
+        partitions = self.spec.partitions
+        if partitions and partitions.time and partitions.column and self.window.start:
+            inside = self._inside(columns[partitions.column])
+            outside = pc.and_(pc.invert(inside), keep)
+            self._remember_outside(columns[partitions.column].filter(outside))
+            keep = pc.and_(keep, inside)
+        return keep
+
+    def _inside(self, values: pa.Array) -> pa.Array:
+        start, end = (self._bound(at, values.type) for at in (self.window.start, self.window.end))
+        inside = pc.and_(pc.greater_equal(values, start), pc.less(values, end))
+        return inside.fill_null(True)  # a null was refused already, or is allowed
+
+    @staticmethod
+    def _bound(at: object, kind: pa.DataType) -> pa.Scalar:
+        moment = pa.scalar(at, pa.timestamp("us", tz=str(timezone.utc)))
+        return pc.cast(moment, pa.timestamp("us")).cast(kind) if kind == pa.date32() else moment.cast(kind)
+
+    def _remember_outside(self, values: pa.Array) -> None:
+        if not len(values):
+            return
+        self.tally.outside += len(values)
+        ends = pc.min_max(values).as_py()
+        low, high = self.tally.earliest, self.tally.latest
+        self.tally.earliest = ends["min"] if low is None else min(low, ends["min"])
+        self.tally.latest = ends["max"] if high is None else max(high, ends["max"])
+
+    def _conclude(self) -> None:
+        tally, partitions = self.tally, self.spec.partitions
+        if tally.outside and partitions and (partitions.outside == "refuse" or not tally.fetched):
+            raise self._wrong_period(partitions.column or "")
+        if tally.rejected:
+            raise ContractViolation(
+                f"{tally.rejected} of {tally.fetched} rows do not fit the declared columns",
+                expected="values of the declared types",
+                came="; ".join(tally.reasons),
+                todo="Nothing was loaded. Look at the payload with `refresh parse`; adjust `columns` (missing, format, "
+                "nullable, min, max) if the rows are right.",
+            )
+
+    def _wrong_period(self, column: str) -> WrongPeriod:
+        tally, window = self.tally, self.window
+        assert window.start is not None and window.end is not None  # noqa: S101 - a time window has both ends
+        first, last = window.start.date(), window.end.date()
+        latest = pa.scalar(tally.latest, self.schema.field(column).type)
+        earlier = not tally.fetched and pc.less(latest, self._bound(window.start, latest.type)).as_py()
+        return WrongPeriod(
+            f"the payload holds {'only' if not tally.fetched else 'also'} rows of another period",
+            earlier=bool(earlier),
+            expected=f"{column} from {first} to before {last}",
+            came=f"{tally.outside} rows from {tally.earliest} to {tally.latest}",
+            todo="The upstream may have moved its files: check which address serves this period now.",
+        )
+
+
+def placeholder(column: Column) -> str | None:
+    """Return the window field a column is filled from, for `from: "{station}"`, or None."""
+    found = _PLACEHOLDER.fullmatch(column.source or "")
+    return found[1] if found else None
+
+
+def staged_schema(spec: SourceSpec) -> pa.Schema:
+    """Return the Arrow schema of the declared columns."""
+    return pa.schema([(name, arrow_type(column.type)) for name, column in spec.columns.items()])
+
+
+def _demand(name: str, column: Column, spec: SourceSpec) -> str:
+    parts = [column.type + (f" of format {column.format}" if column.format else "")]
+    if not column.nullable or name in spec.merge_key:
+        parts.append("not empty")
+    if column.min is not None or column.max is not None:
+        parts.append(f"between {column.min} and {column.max}")
+    return ", ".join(parts)

@@ -1,0 +1,89 @@
+"""Bytes of one payload into batches of text columns. Knows neither network nor warehouse.
+
+Every parser yields Arrow record batches whose columns are all strings, named as in the payload; a
+null is a member that is absent or null there. What the text means is for `contract`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from refresh_pipelines.body import excerpt, expected_kind, looks_like_page
+from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.parse.container import open_payload
+from refresh_pipelines.parse.csv import read_csv
+from refresh_pipelines.parse.json import read_json
+from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.window import Window
+
+__all__ = ["Notes", "parse"]
+
+
+def parse(spec: SourceSpec, path: Path, window: Window, notes: Notes) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one payload as batches of text.
+
+    Raises:
+        UpstreamRefused: the body is empty, a web page, an error object, or not the declared archive.
+        UpstreamUnavailable: the body breaks off in the middle.
+        ContractViolation: the body has not the declared shape.
+    """
+    _refuse_page(spec, path)
+    if spec.parser:
+        yield from _custom(spec, path, window)
+        return
+    if spec.format is None:
+        raise AssertionError("a source has a format or a parser")
+    with open_payload(spec.format, path, spec.request.max_unpacked) as stream:
+        if spec.format.kind == "csv":
+            yield from read_csv(stream, spec.format, notes)
+        else:
+            yield from read_json(stream, spec.format, spec)
+
+
+def _refuse_page(spec: SourceSpec, path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if looks_like_page(head):
+        raise UpstreamRefused(
+            "the payload is a web page",
+            expected=expected_kind(spec),
+            came=f"a body beginning {excerpt(head)}",
+            todo="Open the address in a browser: it may have moved; then correct request.url.",
+        )
+
+
+def _custom(spec: SourceSpec, path: Path, window: Window) -> Iterator[pa.RecordBatch]:
+    module, function = (spec.parser or "").split(":")
+    try:
+        parser = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UpstreamRefused(
+            f"parser {spec.parser} cannot be imported", came=str(error), todo="Correct `parser` in the YAML."
+        ) from error
+    for piece in _pieces(parser(path, spec, window)):
+        yield from _as_text(spec, piece)
+
+
+def _pieces(result: Any) -> Iterable[Any]:
+    return result if isinstance(result, Iterator | list | tuple) else [result]
+
+
+def _as_text(spec: SourceSpec, piece: Any) -> Iterator[pa.RecordBatch]:
+    """Accept what parser authors like to return: a pandas DataFrame of strings, a table or a batch."""
+    if hasattr(piece, "to_dict"):
+        piece = pa.Table.from_pandas(piece, preserve_index=False)
+    if isinstance(piece, pa.RecordBatch):
+        piece = pa.Table.from_batches([piece])
+    if not isinstance(piece, pa.Table):
+        raise ContractViolation(
+            f"parser {spec.parser} returned {type(piece).__name__}",
+            expected="a pandas DataFrame, or an Arrow table or record batch, of text",
+            todo="Correct the parser.",
+        )
+    yield from piece.cast(pa.schema([(name, pa.string()) for name in piece.column_names])).to_batches()

@@ -1,0 +1,124 @@
+"""Open a payload: the file itself, or the one declared member of a ZIP archive.
+
+Members are read as a stream and never written to disk, so their paths cannot escape anywhere; what
+they unpack to is counted while reading.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO
+
+from typing_extensions import Buffer
+
+from refresh_pipelines.body import excerpt
+from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.spec import Format
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Guarded(io.RawIOBase):
+    """A readable stream that stops at `limit` bytes and turns damage into our own errors."""
+
+    def __init__(self, inner: IO[bytes], name: str, limit: int) -> None:
+        super().__init__()
+        self._inner, self._name, self._left = inner, name, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        try:
+            data = self._inner.read(len(view))
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise _broken(self._name, error) from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamRefused(
+                f"{self._name} unpacks to more than request.max_unpacked",
+                todo="Look at the archive by hand; raise request.max_unpacked if it is in order.",
+            )
+        view[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def open_payload(form: Format, path: Path, limit: int) -> Iterator[io.BufferedReader]:
+    """Yield the bytes that hold the rows, without leading UTF-8 byte-order marks.
+
+    Raises:
+        UpstreamRefused: an empty file, no ZIP at all, or not exactly one member `form.member`.
+        UpstreamUnavailable: a ZIP that breaks off or fails its check sum.
+    """
+    if path.stat().st_size == 0 and form.kind != "json":
+        raise UpstreamRefused(
+            "the file is empty",
+            expected=f"a {'ZIP archive of ' if form.archive else ''}{form.kind.upper()}",
+            came="0 bytes",
+            todo="Look at the address in a browser; the upstream may have stopped this file.",
+        )
+    if form.archive is None:
+        with path.open("rb") as file:
+            yield _without_bom(io.BufferedReader(_Guarded(file, "the payload", limit), 1 << 18))
+        return
+    with _open_zip(path) as archive, archive.open(_member(archive, form.member)) as member:
+        yield _without_bom(io.BufferedReader(_Guarded(member, f"member {member.name!r}", limit), 1 << 18))
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head.startswith(b"PK"):
+        raise UpstreamRefused(
+            "the payload is no ZIP archive",
+            expected="a ZIP archive",
+            came=f"{path.stat().st_size} bytes beginning {excerpt(head, 40)}",
+            todo="Open the address in a browser: it may have moved; then correct request.url.",
+        )
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise _broken(f"the ZIP archive of {path.stat().st_size} bytes", error) from error
+
+
+def _broken(what: str, error: Exception) -> UpstreamUnavailable:
+    return UpstreamUnavailable(
+        f"{what} is truncated or damaged",
+        expected="a complete archive",
+        came=str(error),
+        todo="The transfer may have been cut, or the upstream was writing the file: it will be tried again.",
+    )
+
+
+def _member(archive: zipfile.ZipFile, pattern: str) -> zipfile.ZipInfo:
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    found = [info for info in files if fnmatchcase(info.filename.rsplit("/", 1)[-1].lower(), pattern.lower())]
+    if len(found) != 1:
+        names = ", ".join(repr(info.filename) for info in files[:5]) or "no members"
+        raise UpstreamRefused(
+            "the ZIP archive does not hold the declared member",
+            expected=f"exactly one member {pattern!r}",
+            came=names,
+            todo="The archive may have been rearranged: adjust format.member.",
+        )
+    if found[0].flag_bits & 0x1:
+        raise UpstreamRefused(
+            "the ZIP member is encrypted",
+            came=found[0].filename,
+            todo="It cannot be read without a password.",
+        )
+    return found[0]
+
+
+def _without_bom(stream: io.BufferedReader) -> io.BufferedReader:
+    while stream.peek(3)[:3] == _BOM:
+        stream.read(3)
+    return stream

@@ -1,0 +1,120 @@
+"""CSV into batches of text: every value stays the text it was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.spec import Format
+
+BLOCK = 4 << 20
+# Columns are read as bytes so that one stray latin-1 value does not stop a UTF-8 file.
+_MOST_COLUMNS = 4096
+
+
+def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV, named by its header row or, without one, by `form.fields`.
+
+    Raises:
+        ContractViolation: a row with another number of fields than the rest, or a repeated header
+            name, or a value that cannot be decoded.
+        UpstreamRefused: nothing but white space.
+    """
+    names: list[str] | None = list(form.fields) or None
+    first = 1
+    for batch in _batches(stream, form):
+        columns = [_decode(batch.column(i), form, notes, first) for i in range(batch.num_columns)]
+        if names is None:
+            names = _header([column[0].as_py() or "" for column in columns])
+            columns = [column.slice(1) for column in columns]
+        if len(columns) != len(names):
+            raise _wrong_width(len(names), len(columns), form)
+        first += batch.num_rows
+        yield pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _batches(stream: io.BufferedReader, form: Format) -> Iterator[pa.RecordBatch]:
+    types = {f"f{i}": pa.binary() for i in range(_MOST_COLUMNS)}
+    encoding = "utf-8" if form.encoding.lower() in ("utf-8", "utf8", "ascii") else form.encoding
+    try:
+        reader = csv.open_csv(
+            stream,
+            csv.ReadOptions(
+                autogenerate_column_names=True, block_size=BLOCK, skip_rows=form.skip_lines, encoding=encoding
+            ),
+            csv.ParseOptions(
+                delimiter=form.delimiter, quote_char=form.quote or False, newlines_in_values=bool(form.quote)
+            ),
+            csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+        )
+        yield from reader
+    except pa.ArrowInvalid as error:
+        raise _from_arrow(error, form) from error
+
+
+def _from_arrow(error: pa.ArrowInvalid, form: Format) -> ContractViolation | UpstreamRefused:
+    text = " ".join(str(error).split())[:300]
+    if "Empty CSV" in text:
+        return UpstreamRefused(
+            "the CSV holds nothing",
+            expected="rows",
+            came="only white space",
+            todo="Look at the address in a browser.",
+        )
+    return ContractViolation(
+        "the CSV is not regular",
+        expected=f"{len(form.fields)} fields in every row"
+        if form.fields
+        else "as many fields in every row as in the header",
+        came=text,
+        todo="Compare the payload with the sample; if the layout has changed, adjust format and columns.",
+    )
+
+
+def _wrong_width(expected: int, came: int, form: Format) -> ContractViolation:
+    return ContractViolation(
+        "the CSV has another number of fields",
+        expected=f"{expected} fields ({form.fields[0]} … {form.fields[-1]})" if form.fields else f"{expected} fields",
+        came=f"{came} fields",
+        todo="The layout has changed: compare with the source's description, then adjust format.fields and columns.",
+    )
+
+
+def _header(names: list[str]) -> list[str]:
+    names = [name.strip() for name in names]
+    repeated = sorted({name for name in names if names.count(name) > 1 and name})
+    if repeated:
+        raise ContractViolation(
+            "the header names a field twice", expected="different names", came=", ".join(repeated),
+            todo="Declare format.fields and format.skip_lines: 1 to name the fields by position.",
+        )  # fmt: skip
+    return [name or f"unnamed_{i}" for i, name in enumerate(names, 1)]
+
+
+def _decode(column: pa.Array, form: Format, notes: Notes, first: int) -> pa.Array:
+    try:
+        return pc.cast(column, pa.string())
+    except pa.ArrowInvalid:
+        return _decode_each(column, form, notes, first)
+
+
+def _decode_each(column: pa.Array, form: Format, notes: Notes, first: int) -> pa.Array:
+    out: list[str] = []
+    for number, value in enumerate(column.to_pylist(), first):
+        try:
+            out.append(value.decode(form.encoding))
+        except UnicodeDecodeError as error:
+            if form.fallback is None:
+                raise ContractViolation(
+                    f"row {number} is not {form.encoding}", expected=f"text in {form.encoding}", came=repr(value[:40]),
+                    todo="Declare format.encoding, or format.fallback: latin-1 to accept and count such values.",
+                ) from error  # fmt: skip
+            out.append(value.decode(form.fallback))
+            notes.fallbacks += 1
+    return pa.array(out, pa.string())

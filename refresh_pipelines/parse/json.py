@@ -1,0 +1,103 @@
+"""JSON into batches of text: numbers keep the digits they were written with."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from refresh_pipelines.body import excerpt, lookup
+from refresh_pipelines.errors import ContractViolation, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.spec import Format, SourceSpec
+
+BATCH = 50_000
+
+
+def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec) -> Iterator[pa.RecordBatch]:
+    """Yield the objects of the list at `form.rows`; columns are their members and declared dotted paths.
+
+    Raises:
+        UpstreamUnavailable: an empty body, or a document that breaks off.
+        UpstreamRefused: the declared error member is there.
+        ContractViolation: no list of objects where `form.rows` points.
+    """
+    rows = _rows(_document(stream), form)
+    names = _names(rows, spec)
+    for begin in range(0, len(rows), BATCH):
+        piece = rows[begin : begin + BATCH]
+        arrays = [pa.array([_text(_value(row, name)) for row in piece], pa.string()) for name in names]
+        yield pa.RecordBatch.from_arrays(arrays, names=names)
+
+
+def _document(stream: io.BufferedReader) -> Any:
+    body = stream.read()
+    try:
+        return json.loads(body, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError) as error:
+        what = "is empty" if not body.strip() else "is no complete JSON document"
+        raise UpstreamUnavailable(
+            f"the answer {what}",
+            expected="a JSON document",
+            came=f"{len(body)} bytes beginning {excerpt(body, 60)} ({error})",
+            todo="It may have been cut off and will be tried again.",
+        ) from error
+
+
+def _rows(document: Any, form: Format) -> list[dict[str, Any]]:
+    said = lookup(document, form.error) if form.error else None
+    if said:
+        raise UpstreamRefused(
+            "the upstream answered with an error",
+            expected=f"a list at {form.rows!r}",
+            came=_text(said) or "",
+            todo="Check the request, and the key if there is one, against the source's documentation.",
+        )
+    rows = lookup(document, form.rows)
+    if not isinstance(rows, list):
+        raise ContractViolation(
+            "the JSON document has not the declared shape",
+            expected=f"a list at {form.rows!r}" if form.rows else "a list",
+            came=_shape(document if rows is None else rows),
+            todo="Compare the payload with the sample; if the layout has changed, adjust format.rows.",
+        )
+    wrong = next((row for row in rows if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise ContractViolation("a row is no object", expected="a list of objects", came=_shape(wrong))
+    return rows
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object with " + (", ".join(list(value)[:12]) or "no members")
+    return "null" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
+
+
+def _names(rows: list[dict[str, Any]], spec: SourceSpec) -> list[str]:
+    """Return every member's name in order of first appearance, and the dotted paths that lead anywhere."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    for column, declared in spec.columns.items():
+        path = declared.source or column
+        if "." in path and path not in names and any(_has(row, path) for row in rows):
+            names[path] = None
+    return list(names)
+
+
+def _has(row: dict[str, Any], path: str) -> bool:
+    parent, _, leaf = path.rpartition(".")
+    inner = lookup(row, parent)
+    return isinstance(inner, dict) and leaf in inner
+
+
+def _value(row: dict[str, Any], name: str) -> Any:
+    return row[name] if name in row else lookup(row, name) if "." in name else None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,347 @@
+"""One refresh of one partition, from asking the upstream to the committed table.
+
+    state → fetch → same? → parse and check → same? → commit
+
+Knows neither Dagster nor a particular warehouse; clock, session and warehouse are handed in. Every
+way out is an `Outcome`, or a `RefreshError` after which the table is as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from refresh_pipelines.errors import ContractViolation, InternalError, RefreshError, WrongPeriod
+from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Validators
+from refresh_pipelines.outcome import Counts, Outcome, Seconds
+from refresh_pipelines.parse import Notes
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.stage import Staged, stage
+from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
+from refresh_pipelines.warehouse.lock import held
+from refresh_pipelines.window import Window, since
+
+STALE_STAGING = timedelta(days=1)
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC-aware."""
+    return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a refresh works with.
+
+    Attributes:
+        progress: told "fetched", "staged", "merged" (transaction open) and "committed" as it goes.
+        recover: told the stored load state before anything is fetched, so that the caller can emit
+            an event that was lost between an earlier commit and its report.
+    """
+
+    settings: Settings
+    warehouse: Warehouse
+    fetcher: Fetcher
+    clock: Callable[[], datetime] = utc_now
+    progress: Callable[[str], None] = lambda _: None
+    recover: Callable[[LoadState], None] = lambda _: None
+
+
+@dataclass
+class _Story:
+    """What is known so far about this refresh."""
+
+    spec: SourceSpec
+    window: Window
+    run_id: str
+    outcome: Outcome
+    known: LoadState | None = None
+    notes: Notes = field(default_factory=Notes)
+
+
+def refresh(
+    spec: SourceSpec, window: Window, tools: Tools, *, run_id: str, trigger: str = "manual", force: bool = False
+) -> Outcome:
+    """Bring one partition up to date and say exactly what that took.
+
+    Args:
+        spec: the source.
+        window: what to refresh; see `window_of`.
+        tools: where from, where to, and what time it is.
+        run_id: written beside every row that changes.
+        trigger: why this refresh happens, for the record.
+        force: ask and read anew even if validators and hashes say that nothing changed.
+
+    Raises:
+        RefreshError: the refresh failed and the table is as it was; source and partition are named.
+    """
+    outcome = Outcome(spec.source, spec.group, window.partition, "failed", run_id=run_id, trigger=trigger)
+    outcome.started_at = tools.clock().isoformat(timespec="seconds")
+    story = _Story(spec, window, run_id, outcome)
+    try:
+        with _staging(tools, run_id, window.partition) as folder:
+            return _refresh(story, tools, folder, force)
+    except RefreshError as error:
+        error.at(spec.name, window.partition)
+        raise
+
+
+def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
+    known = _load_state(story, tools)
+    # What was accepted under another YAML says nothing about what this one would read.
+    story.known = known if known and known.spec_hash == story.spec.spec_hash and not force else None
+    story.window = since(story.spec, story.window, story.known.cursor if story.known else None)
+    try:
+        with _timed(story.outcome.seconds, "fetch"):
+            answer, passed_over = _fetch(story, tools, folder)
+        tools.progress("fetched")
+        if isinstance(answer, NotModified):
+            return _unchanged(story, Counts())
+        story.outcome.sha256, story.outcome.bytes = answer.sha256, answer.bytes
+        if story.known and story.known.raw_sha256 == answer.sha256:
+            return _same_bytes(story, tools, answer)
+        staged = _stage(story, answer, folder, passed_over)
+    except (NotHere, WrongPeriod) as error:
+        return _not_yet(story, tools.clock(), error)
+    tools.progress("staged")
+    if story.known and story.known.content_hash == staged.content_hash:
+        return _same_rows(story, tools, answer, staged)
+    return _commit(story, tools, answer, staged, known)
+
+
+def _load_state(story: _Story, tools: Tools) -> LoadState | None:
+    states, wait = tools.warehouse.states(story.spec.source)
+    story.outcome.seconds.wait += wait
+    known = states.get(story.window.partition or "")
+    if known:
+        tools.recover(known)
+    return known
+
+
+def _fetch(story: _Story, tools: Tools, folder: Path) -> tuple[Payload | NotModified, list[NotHere]]:
+    """Ask the addresses in order; return the first answer and those that were passed over."""
+    spec, known = story.spec, story.known
+    validators = Validators(known.url, known.etag, known.last_modified) if known else None
+    passed_over: list[NotHere] = []
+    for url in spec.request.candidates:
+        try:
+            return tools.fetcher.fetch(spec, story.window, url, folder, validators), passed_over
+        except NotHere as error:
+            passed_over.append(error)
+    raise _nowhere(passed_over)
+
+
+def _nowhere(passed_over: list[NotHere]) -> NotHere:
+    """Return one error for all addresses: the first that was more than a plain 404 speaks for them."""
+    first = next((error for error in passed_over if error.page), passed_over[0])
+    others = [f"{error.problem}: {error.came}" for error in passed_over if error is not first]
+    return NotHere(
+        first.problem,
+        page=first.page,
+        expected=first.expected,
+        came="; and ".join([first.came, *others]),
+        todo=first.todo,
+    )
+
+
+def _stage(story: _Story, payload: Payload, folder: Path, passed_over: list[NotHere]) -> Staged:
+    with _timed(story.outcome.seconds, "parse"):
+        try:
+            staged = stage(story.spec, [payload.path], story.window, folder / "rows.arrow", story.notes)
+        except WrongPeriod as wrong:
+            raise _behind_a_page(wrong, payload, passed_over) from wrong
+    least = story.spec.expect.min_rows
+    if staged.fetched < least:
+        raise ContractViolation(
+            "the payload holds too few rows",
+            expected=f"at least {least} (expect.min_rows)",
+            came=f"{staged.fetched}" + (f", and {staged.filtered} that count as no rows" if staged.filtered else ""),
+            todo="Nothing was loaded. Look at the payload; set expect.min_rows: 0 if an empty answer is in order.",
+        )
+    return staged
+
+
+def _behind_a_page(wrong: WrongPeriod, payload: Payload, passed_over: list[NotHere]) -> WrongPeriod | NotHere:
+    """Prefer the web page at the right address over the wrong period at the fallback."""
+    page = next((error for error in passed_over if error.page), None)
+    if page is None or wrong.earlier:
+        wrong.came += f" at {payload.url}"
+        return wrong
+    return NotHere(
+        page.problem,
+        page=True,
+        expected=page.expected,
+        came=f"{page.came}; and {payload.url} holds {wrong.came}",
+        todo=page.todo,
+    )
+
+
+def _not_yet(story: _Story, now: datetime, error: NotHere | WrongPeriod) -> Outcome:
+    """Return `not_yet` for a period that may still be unpublished; raise `error` otherwise."""
+    partitions, start = story.spec.partitions, story.window.start
+    sign = error.earlier if isinstance(error, WrongPeriod) else not error.page
+    grace = partitions.unpublished_for if partitions and partitions.time else None
+    if not (sign and grace and start and now < start + grace):
+        raise error
+    story.outcome.outcome = "not_yet"
+    story.outcome.message = f"{error.at(story.spec.name, story.window.partition)}"
+    story.outcome.notes.append(f"counts as unpublished until {(start + grace).date()}")
+    return story.outcome
+
+
+def _unchanged(story: _Story, counts: Counts) -> Outcome:
+    outcome = story.outcome
+    outcome.outcome, outcome.counts = "unchanged", counts
+    outcome.notes += story.notes.texts()
+    if story.known:
+        outcome.data_version, outcome.changed_at = story.known.data_version, story.known.changed_at
+        outcome.sha256 = outcome.sha256 or story.known.raw_sha256
+    return outcome
+
+
+def _same_bytes(story: _Story, tools: Tools, payload: Payload) -> Outcome:
+    known = story.known
+    assert known is not None  # noqa: S101 - the caller compared with it
+    last = known.counts
+    renewed = _with_validators(known, payload)
+    if renewed != known:
+        story.outcome.seconds.wait += tools.warehouse.touch(renewed)
+    counts = Counts(
+        fetched=last.fetched,
+        unchanged=last.fetched - last.duplicates,
+        duplicates=last.duplicates,
+        filtered=last.filtered,
+    )
+    return _unchanged(story, counts)
+
+
+def _same_rows(story: _Story, tools: Tools, payload: Payload, staged: Staged) -> Outcome:
+    """Remember the new bytes, so that the next refresh need not read them."""
+    known = story.known
+    assert known is not None  # noqa: S101 - the caller compared with it
+    counts = Counts(
+        fetched=staged.fetched, unchanged=staged.rows, duplicates=staged.duplicates, filtered=staged.filtered
+    )
+    renewed = replace(
+        _with_validators(known, payload),
+        raw_sha256=payload.sha256,
+        bytes=payload.bytes,
+        counts=counts,
+        outcome="unchanged",
+        run_id=story.run_id,
+    )
+    story.outcome.seconds.wait += tools.warehouse.touch(renewed)
+    return _unchanged(story, counts)
+
+
+def _commit(story: _Story, tools: Tools, payload: Payload, staged: Staged, known: LoadState | None) -> Outcome:
+    now = tools.clock()
+    state = LoadState(
+        source=story.spec.source,
+        partition=story.window.partition or "",
+        spec_hash=story.spec.spec_hash,
+        run_id=story.run_id,
+        outcome="loaded",
+        counts=Counts(),
+        raw_sha256=payload.sha256,
+        content_hash=staged.content_hash,
+        data_version=known.data_version if known else "",
+        bytes=payload.bytes,
+        committed_at=now,
+        changed_at=known.changed_at if known else now,
+    )
+    begun = time.monotonic()
+    commit = Commit(story.spec, story.window.partition, staged, _with_validators(state, payload), tools.progress)
+    merged = tools.warehouse.commit(commit)
+    tools.progress("committed")
+    story.outcome.seconds.wait += merged.wait
+    story.outcome.seconds.load = max(0.0, time.monotonic() - begun - merged.wait)
+    return _loaded(story, merged)
+
+
+def _loaded(story: _Story, merged: Merged) -> Outcome:
+    outcome, state = story.outcome, merged.state
+    outcome.outcome = state.outcome
+    outcome.counts, outcome.data_version, outcome.changed_at = state.counts, state.data_version, state.changed_at
+    outcome.partition_rows, outcome.table_rows = merged.partition_rows, merged.table_rows
+    outcome.notes += story.notes.texts()
+    return outcome
+
+
+def _with_validators(state: LoadState, payload: Payload) -> LoadState:
+    known = payload.validators
+    return replace(
+        state,
+        url=payload.url,
+        etag=known.etag if known else None,
+        last_modified=known.last_modified if known else None,
+        published_at=_http_date(known.last_modified) if known else None,
+    )
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return at.replace(tzinfo=at.tzinfo or timezone.utc) if at else None
+
+
+@contextmanager
+def exclusive(spec: SourceSpec, partition: str | None, settings: Settings) -> Iterator[float]:
+    """Let one process at a time refresh a partition, until its event is written; yield the seconds waited.
+
+    Raises:
+        WarehouseBusy: another process refreshed it for longer than REFRESH_LOCK_TIMEOUT.
+    """
+    name = spec.source + (f"@{quote(partition, safe='')}" if partition else "")
+    lock = settings.data_dir / "locks" / f"{name}.lock"
+    where = f"{spec.name}[{partition}]" if partition else spec.name
+    with held(lock, settings.lock_timeout.total_seconds(), f"{where} is being refreshed: its lock") as wait:
+        yield wait
+
+
+@contextmanager
+def _timed(seconds: Seconds, part: str) -> Iterator[None]:
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        setattr(seconds, part, getattr(seconds, part) + time.monotonic() - begun)
+
+
+@contextmanager
+def _staging(tools: Tools, run_id: str, partition: str | None) -> Iterator[Path]:
+    """Yield an empty folder for this refresh; folders that a killed process left behind are swept."""
+    base = tools.settings.data_dir / "staging"
+    folder = base / run_id[:8] / (quote(partition, safe="") if partition else "all")
+    try:
+        _sweep(base, tools.clock())
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InternalError(
+            f"the folder {base} cannot be used",
+            came=str(error),
+            todo="Check REFRESH_DATA_DIR, its rights and the disk.",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(folder.parent.iterdir()):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _sweep(base: Path, now: datetime) -> None:
+    for folder in base.glob("*"):
+        if folder.stat().st_mtime < (now - STALE_STAGING).timestamp():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Rules that the grammar cannot say: each looks at a draft and yields problems. Pure, no files.
+
+`check_draft` runs them all. A rule reports what is wrong with the sections it can read and is
+silent about those the grammar already refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from refresh_pipelines.draft import Draft
+from refresh_pipelines.problems import Problem
+from refresh_pipelines.rules.addresses import check_addresses
+from refresh_pipelines.rules.columns import check_column_names, check_columns_named, check_fields
+from refresh_pipelines.rules.identity import check_identity, check_whole
+from refresh_pipelines.rules.placeholders import check_placeholders
+from refresh_pipelines.rules.secrets import check_secrets
+from refresh_pipelines.rules.timing import check_retry, check_rhythm, check_zone
+from refresh_pipelines.rules.unbuilt import check_unbuilt
+
+RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
+    check_whole,
+    check_identity,
+    check_addresses,
+    check_secrets,
+    check_placeholders,
+    check_column_names,
+    check_columns_named,
+    check_fields,
+    check_rhythm,
+    check_zone,
+    check_retry,
+    check_unbuilt,
+)
+
+
+def check_draft(draft: Draft) -> list[Problem]:
+    """Return every problem the rules see in one source, in the order of the rules."""
+    return [problem for rule in RULES for problem in rule(draft)]
+
+
+__all__ = ["RULES", "check_draft"]

@@ -1,0 +1,89 @@
+"""Rule for the {fields} in texts: each one is known, and formatted in a way it can be."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from refresh_pipelines.draft import Draft
+from refresh_pipelines.problems import Problem, did_you_mean
+from refresh_pipelines.spec import Request
+from refresh_pipelines.yamlpos import Loc
+
+_INSTANT = datetime(2024, 1, 1, tzinfo=timezone.utc)
+
+
+def known_fields(draft: Draft) -> dict[str, Any]:
+    """Return what `{...}` may name in this source, each with a value of the kind it will have."""
+    fields: dict[str, Any] = {k: v for k, v in draft.params.items() if isinstance(v, str | int | float)}
+    partitions = draft.partitions
+    if partitions is None:
+        return fields
+    fields["partition"] = "x"
+    if partitions.dimension:
+        fields[partitions.dimension] = "x"
+    if partitions.start is not None:
+        fields["start"] = _INSTANT
+    if partitions.time:
+        fields["end"] = _INSTANT
+    return fields
+
+
+def check_placeholders(draft: Draft) -> Iterator[Problem]:
+    """Every field of the request and of a column's `from` is one the refresh will have."""
+    if "partitions" in draft.bad:
+        return
+    fields = known_fields(draft)
+    for name in draft.params:
+        if name in {"partition", "start", "end"} or (draft.partitions and name == draft.partitions.dimension):
+            message = f"the param {name} has the name of a field that the partition fills"
+            yield draft.problem(("params", name), message, "call it something else", key=True)
+    for loc, text in _texts(draft.request):
+        yield from _check_text(draft, loc, text, fields)
+    for name, column in draft.columns.items():
+        # A field name in the payload may hold braces; only a text that is one field stands for it.
+        if column.source and re.fullmatch(r"\{[^{}]*\}", column.source):
+            yield from _check_text(draft, ("columns", name, "from"), column.source, fields)
+
+
+def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
+    if request is None:
+        return
+    if request.url is not None:
+        yield ("request", "url"), request.url
+    for index, url in enumerate(request.urls):
+        yield ("request", "urls", index), url
+    for section, values in (("params", request.params), ("headers", request.headers)):
+        for name, value in values.items():
+            if isinstance(value, str):
+                yield ("request", section, name), value
+
+
+def _check_text(draft: Draft, loc: Loc, text: str, fields: dict[str, Any]) -> Iterator[Problem]:
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError:
+        yield draft.problem(loc, "a { without its }, or the other way round", "write {{ and }} for braces themselves")
+        return
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if name not in fields:
+            hint = did_you_mean(name, fields) if fields else "this source has neither partitions nor params"
+            yield draft.problem(loc, f"{{{name}}} is not known here", hint)
+        elif conversion or not _formats(fields[name], spec or ""):
+            hint = "instants take {start:%Y-%m-%d}; others stand as they are"
+            yield draft.problem(loc, f"{{{name}}} cannot be formatted this way", hint)
+
+
+def _formats(value: Any, spec: str) -> bool:
+    if "{" in spec:
+        return False
+    try:
+        format(value, spec)
+    except ValueError:
+        return False
+    return not isinstance(value, datetime) or not spec or "%" in spec

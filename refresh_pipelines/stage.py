@@ -1,0 +1,125 @@
+"""Accepted rows on disk, outside any lock: counted, unique by merge key, and hashed.
+
+DuckDB serves here as a calculator in memory; the warehouse is not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from refresh_pipelines.contract import Contract, staged_schema
+from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines.parse import Notes, parse
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.window import Window
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Rows waiting to be merged.
+
+    Attributes:
+        path: Arrow IPC file with the declared columns, unique by merge key.
+        rows: rows in the file.
+        fetched: rows of the payload after the declared filter, `rows` + `duplicates`.
+        content_hash: hash of the rows whatever their order, without volatile columns.
+    """
+
+    path: Path
+    rows: int
+    fetched: int
+    filtered: int
+    duplicates: int
+    content_hash: str
+
+    def table(self) -> pa.Table:
+        """Return the rows, mapped from disk."""
+        with pa.memory_map(str(self.path)) as source:
+            return pa.ipc.open_file(source).read_all()
+
+
+def stage(spec: SourceSpec, payloads: Iterable[Path], window: Window, path: Path, notes: Notes) -> Staged:
+    """Parse, check and write one refresh's payloads to `path`.
+
+    Raises:
+        RefreshError: whatever `parse` and `Contract` raise; ContractViolation when rows with one
+            merge key differ (or are repeated at all under `duplicates: refuse`).
+    """
+    contract = Contract(spec, window, notes)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
+        batches = (batch for payload in payloads for batch in parse(spec, payload, window, notes))
+        for batch in contract.apply(batches):
+            writer.write_batch(batch)
+    key = [name for name in spec.merge_key if name not in contract.unbound]
+    with _calculator(path) as connection:
+        duplicates = _collapse(connection, spec, key, path)
+        rows, content_hash = _hash(connection, spec)
+    return Staged(path, rows, contract.tally.fetched, contract.tally.filtered, duplicates, content_hash)
+
+
+@contextmanager
+def _calculator(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(":memory:") as connection, pa.memory_map(str(path)) as source:
+        connection.register("staged", pa.ipc.open_file(source).read_all())
+        yield connection
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = first_row(connection, query)
+    return int(row[0]) if row else 0
+
+
+def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: list[str], path: Path) -> int:
+    """Make the rows unique by merge key and return how many were dropped for it."""
+    columns = ", ".join(quote(name) for name in key)
+    rows = _scalar(connection, "SELECT count(*) FROM staged")
+    if not key or rows == _scalar(connection, f"SELECT count(*) FROM (SELECT 1 FROM staged GROUP BY {columns})"):  # noqa: S608 - quoted identifiers
+        return 0
+    _refuse_conflicts(connection, spec, columns)
+    unique: pa.Table = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
+    replacement = path.with_suffix(".unique")
+    with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
+        writer.write_table(unique.cast(staged_schema(spec)))
+    replacement.replace(path)
+    connection.register("staged", unique)
+    return rows - int(unique.num_rows)
+
+
+def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:
+    rows = "staged" if spec.load.duplicates == "refuse" else "(SELECT DISTINCT * FROM staged)"
+    query = f"SELECT {columns}, count(*) FROM {rows} GROUP BY {columns} HAVING count(*) > 1 ORDER BY ALL"  # noqa: S608 - quoted identifiers
+    conflicts = connection.execute(query).fetchall()
+    if not conflicts:
+        return
+    examples = "; ".join(f"({', '.join(map(str, row[:-1]))}) {row[-1]} times" for row in conflicts[:3])
+    raise ContractViolation(
+        f"{len(conflicts)} merge keys stand for several rows",
+        expected=f"one row for each ({', '.join(spec.merge_key)})"
+        + ("" if spec.load.duplicates == "refuse" else ", or rows identical in every column"),
+        came=examples,
+        todo="Nothing was loaded. If the upstream has added a dimension, add its column to merge_key.",
+    )
+
+
+def _hash(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> tuple[int, str]:
+    """Return row count and a hash that does not depend on the rows' order.
+
+    It is the sum of row hashes. Should a new DuckDB hash differently, the next refresh merges once,
+    finds no difference and is `unchanged` all the same.
+    """
+    names = [name for name in spec.columns if name not in spec.load.volatile]
+    columns = ", ".join(quote(name) for name in names)
+    query = f"SELECT count(*), sum(hash({columns})::HUGEINT), sum(hash({columns}, 1)::HUGEINT) FROM staged"  # noqa: S608 - quoted identifiers
+    count, first, second = first_row(connection, query) or (0, 0, 0)
+    types = [spec.columns[name].type for name in names]
+    text = json.dumps([names, types, count, str(first), str(second)])
+    return int(count), hashlib.sha256(text.encode()).hexdigest()

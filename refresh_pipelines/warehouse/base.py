@@ -1,0 +1,113 @@
+"""What an engine asks of a warehouse. No SQL here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from refresh_pipelines.outcome import Counts, Kind
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.stage import Staged
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """What was last accepted for one source and partition; written in the transaction of the rows.
+
+    Attributes:
+        partition: the key, "" for a source without partitions.
+        url, etag, last_modified: validators of the accepted payload.
+        raw_sha256: hash of its bytes; content_hash: of its rows; data_version: content hash of the
+            last load that changed rows.
+        bytes: size of the accepted payload.
+        cursor: newest value of `partitions.column`, ISO text.
+        run_id, outcome, counts: the last commit, so that an event lost after it can be told.
+        changed_at: when rows last changed.
+        published_at: Last-Modified as the upstream gave it.
+        committed_at: when this state was written.
+    """
+
+    source: str
+    partition: str
+    spec_hash: str
+    run_id: str
+    outcome: Kind
+    counts: Counts
+    raw_sha256: str
+    content_hash: str
+    data_version: str
+    bytes: int
+    committed_at: datetime
+    changed_at: datetime
+    url: str = ""
+    etag: str | None = None
+    last_modified: str | None = None
+    published_at: datetime | None = None
+    cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One transaction to make.
+
+    Attributes:
+        state: what to remember; the warehouse fills in counts, outcome, data version and cursor.
+        progress: told "merged" when the rows are written and the transaction is still open.
+    """
+
+    spec: SourceSpec
+    partition: str | None
+    staged: Staged
+    state: LoadState
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the transaction did.
+
+    Attributes:
+        state: the load state as written, with counts, data version and cursor filled in.
+        partition_rows: rows of this source and partition afterwards; table_rows: of the table.
+        wait: seconds spent waiting for locks.
+    """
+
+    state: LoadState
+    partition_rows: int
+    table_rows: int
+    wait: float
+
+
+class Warehouse(Protocol):
+    """A place for tables. Every call is short, locked and safe from any number of processes."""
+
+    def states(self, source: str) -> tuple[dict[str, LoadState], float]:
+        """Return the load states of a source by partition, and the seconds waited for the lock.
+
+        Raises:
+            WarehouseBusy: somebody held the warehouse for too long.
+        """
+        ...
+
+    def commit(self, commit: Commit) -> Merged:
+        """Merge staged rows and write the load state, all or nothing.
+
+        Raises:
+            ContractViolation: a row belongs to another source or partition.
+            SpecChanged: the table does not fit the declared columns.
+            WarehouseBusy: somebody held the warehouse for too long.
+        """
+        ...
+
+    def touch(self, state: LoadState) -> float:
+        """Write a load state alone, for a payload that is new in its bytes and old in its rows.
+
+        Returns the seconds waited for the lock.
+        """
+        ...
+
+    def query(self, statement: str) -> tuple[Sequence[str], list[tuple[object, ...]]]:
+        """Run a read-only statement; return column names and rows."""
+        ...

@@ -1,0 +1,65 @@
+"""File locks that say who holds them.
+
+The lock itself is the kernel's, so it is free the moment its holder dies, however that happens. The
+side file only names the holder in messages; a stale one misleads nobody, since it is read only
+while the lock is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from refresh_pipelines.errors import WarehouseBusy
+from refresh_pipelines.redact import redact
+
+POLL = 0.02
+
+
+@contextmanager
+def held(path: Path, timeout: float, what: str) -> Iterator[float]:
+    """Hold the lock at `path`; yield the seconds waited for it. Raises WarehouseBusy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout, poll_interval=POLL)
+    except Timeout as error:
+        raise WarehouseBusy(
+            f"{what} is in use",
+            expected=f"the lock within {timeout:g} s (REFRESH_LOCK_TIMEOUT)",
+            came=f"held by {owner(path)}",
+            todo="Wait until that process has finished, or stop it; then run this again.",
+        ) from error
+    try:
+        _sign(path)
+        yield time.monotonic() - begun
+    finally:
+        _owner_file(path).unlink(missing_ok=True)
+        lock.release()
+
+
+def owner(path: Path) -> str:
+    """Say in words who holds the lock at `path`, as far as the side file knows."""
+    with suppress(OSError, ValueError):
+        known = json.loads(_owner_file(path).read_text())
+        return f"PID {known['pid']} ({known['program']}) since {known['since']}"
+    return "another process"
+
+
+def _owner_file(path: Path) -> Path:
+    return path.with_name(path.name + ".owner")
+
+
+def _sign(path: Path) -> None:
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    program = redact(" ".join(psutil.Process().cmdline()))[:200]
+    _owner_file(path).write_text(json.dumps({"pid": os.getpid(), "since": since, "program": program}))

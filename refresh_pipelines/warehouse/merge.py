@@ -1,0 +1,152 @@
+"""The merge itself, inside an open transaction of DuckDB, with exact counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import duckdb
+
+from refresh_pipelines.errors import ContractViolation, InternalError
+from refresh_pipelines.outcome import Counts
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.sql import columns, first_row, quote
+from refresh_pipelines.warehouse.base import Commit, Merged
+from refresh_pipelines.warehouse.tables import ensure_table
+
+
+def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) -> Merged:
+    """Bring the partition to what is staged and return what that took.
+
+    Raises:
+        ContractViolation: a staged key belongs to another source, or to another partition of a
+            source that replaces partitions.
+        SpecChanged: see `ensure_table`.
+        InternalError: the counts do not add up; the transaction must be rolled back.
+    """
+    spec, staged = commit.spec, commit.staged
+    table = ensure_table(connection, spec)
+    connection.register("staged", staged.table())
+    try:
+        step = _Step(connection, commit, table)
+        step.refuse_foreign_rows()
+        deleted = step.delete_vanished() if spec.load.mode == "replace_partition" else 0
+        updated = step.update_changed()
+        added = step.insert_new()
+    finally:
+        connection.unregister("staged")
+    counts = Counts(
+        fetched=staged.fetched,
+        added=added,
+        updated=updated,
+        unchanged=staged.rows - added - updated,
+        deleted=deleted,
+        duplicates=staged.duplicates,
+        filtered=staged.filtered,
+    )
+    if not counts.balanced() or counts.unchanged < 0:
+        raise InternalError(
+            f"the counts of the merge do not add up: {counts}", todo="Nothing was loaded; please report it."
+        )
+    changed = bool(added or updated or deleted)
+    state = replace(
+        commit.state,
+        counts=counts,
+        outcome="empty" if not staged.rows else "loaded" if changed else "unchanged",
+        data_version=staged.content_hash if changed or not commit.state.data_version else commit.state.data_version,
+        changed_at=commit.state.committed_at if changed else commit.state.changed_at,
+        cursor=step.cursor(),
+    )
+    partition_rows = step.count(
+        "WHERE _source = ? AND _partition IS NOT DISTINCT FROM ?", [spec.source, commit.partition]
+    )
+    return Merged(state, partition_rows, step.count("", []), wait)
+
+
+class _Step:
+    """The statements of one merge. `t` is the table, `s` the staged rows."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, commit: Commit, table: str) -> None:
+        self.connection, self.table = connection, table
+        self.spec: SourceSpec = commit.spec
+        self.partition, self.state = commit.partition, commit.state
+        self.same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self.spec.merge_key)
+
+    def count(self, condition: str, values: list[object]) -> int:
+        """Count rows of the table; `condition` is a WHERE clause of ours."""
+        row = first_row(self.connection, f"SELECT count(*) FROM {self.table} {condition}", values)  # noqa: S608
+        return int(row[0]) if row else 0
+
+    def refuse_foreign_rows(self) -> None:
+        """Stop when a staged key is somebody else's row."""
+        foreign = "t._source <> $source"
+        values: dict[str, object] = {"source": self.spec.source}
+        if self.spec.load.mode == "replace_partition":
+            foreign += " OR t._partition IS DISTINCT FROM $partition"
+            values["partition"] = self.partition
+        query = (
+            f"SELECT t._source, t._partition, {columns(self.spec.merge_key, 't.')} FROM {self.table} t"  # noqa: S608
+            f" JOIN staged s ON {self.same_key} WHERE {foreign} ORDER BY ALL LIMIT 1"
+        )
+        row = first_row(self.connection, query, values)
+        if row:
+            where = f"{row[0]}[{row[1]}]" if row[1] else str(row[0])
+            raise ContractViolation(
+                f"a row of raw.{self.spec.raw_table} belongs to {where}",
+                expected="rows that no other source or partition has written",
+                came=f"({', '.join(self.spec.merge_key)}) = ({', '.join(map(str, row[2:]))})",
+                todo="Nothing was loaded. Give one of the two its own `table:`, or add a column to merge_key.",
+            )
+
+    def delete_vanished(self) -> int:
+        """Delete this partition's rows that are no longer staged."""
+        return self._run(
+            f"DELETE FROM {self.table} AS t WHERE t._source = $source AND t._partition IS NOT DISTINCT FROM $partition"  # noqa: S608
+            f" AND NOT EXISTS (SELECT 1 FROM staged s WHERE {self.same_key})",
+            ("source", "partition"),
+        )
+
+    def update_changed(self) -> int:
+        """Update rows whose values differ; a change of volatile columns alone is none."""
+        values = [name for name in self.spec.columns if name not in self.spec.merge_key]
+        compared = [name for name in values if name not in self.spec.load.volatile]
+        if not compared:
+            return 0
+        assignments = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in values)
+        differs = " OR ".join(f"t.{quote(name)} IS DISTINCT FROM s.{quote(name)}" for name in compared)
+        return self._run(
+            f"UPDATE {self.table} AS t SET {assignments}, _partition = $partition, _updated_at = $now, _run_id = $run"  # noqa: S608
+            f" FROM staged s WHERE {self.same_key} AND ({differs})",
+            ("partition", "now", "run"),
+        )
+
+    def insert_new(self) -> int:
+        """Insert rows whose key is not in the table."""
+        names = columns(tuple(self.spec.columns))
+        return self._run(
+            f"INSERT INTO {self.table} ({names}, _source, _partition, _first_seen_at, _updated_at, _run_id)"  # noqa: S608
+            f" SELECT {columns(tuple(self.spec.columns), 's.')}, $source, $partition, $now, $now, $run"
+            f" FROM staged s WHERE NOT EXISTS (SELECT 1 FROM {self.table} t WHERE {self.same_key})",
+            ("source", "partition", "now", "run"),
+        )
+
+    def cursor(self) -> str | None:
+        """Return the newest accepted value of `partitions.column` as ISO text."""
+        column = self.spec.partitions.column if self.spec.partitions else None
+        if column is None:
+            return None
+        row = first_row(
+            self.connection,
+            f"SELECT max({quote(column)}) FROM {self.table} WHERE _source = ? AND _partition IS NOT DISTINCT FROM ?",  # noqa: S608
+            [self.spec.source, self.partition],
+        )
+        return row[0].isoformat() if row and row[0] is not None else None
+
+    def _run(self, statement: str, names: tuple[str, ...]) -> int:
+        known = {
+            "source": self.spec.source,
+            "partition": self.partition,
+            "now": self.state.committed_at,
+            "run": self.state.run_id,
+        }
+        row = first_row(self.connection, statement, {name: known[name] for name in names})
+        return int(row[0]) if row else 0

@@ -1,0 +1,134 @@
+"""Raw tables in DuckDB: declared columns first, the five load columns last, and how they follow a changed YAML."""
+
+from __future__ import annotations
+
+import duckdb
+
+from refresh_pipelines.errors import SpecChanged
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.sql import columns, first_row, quote
+
+_TYPES = {
+    "text": "VARCHAR",
+    "int": "INTEGER",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+    "json": "JSON",
+}
+LOAD_COLUMNS = {
+    "_source": "VARCHAR",
+    "_partition": "VARCHAR",
+    "_first_seen_at": "TIMESTAMP WITH TIME ZONE",
+    "_updated_at": "TIMESTAMP WITH TIME ZONE",
+    "_run_id": "VARCHAR",
+}
+
+
+def sql_type(declared: str) -> str:
+    """Return the DuckDB type of a declared type, as DuckDB itself writes it."""
+    return declared.upper() if declared.startswith("decimal") else _TYPES[declared]
+
+
+def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str:
+    """Create the raw table or add new nullable columns to it; return its quoted name.
+
+    Raises:
+        SpecChanged: another type, another merge key, or a new column that may not be empty.
+    """
+    name = f"raw.{quote(spec.raw_table)}"
+    existing = dict(
+        connection.execute(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'raw' AND table_name = ? ORDER BY ordinal_position",
+            [spec.raw_table],
+        ).fetchall()
+    )
+    declared = {column: sql_type(spec.columns[column].type) for column in spec.columns}
+    if not existing:
+        _create(connection, name, spec, declared)
+        return name
+    _refuse_changes(connection, spec, existing, declared)
+    added = [column for column in declared if column not in existing]
+    if added:
+        _rebuild(connection, name, spec, existing, declared)
+    return name
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec, declared: dict[str, str]) -> None:
+    parts = [
+        f"{quote(column)} {kind}{' NOT NULL' if column in spec.merge_key else ''}" for column, kind in declared.items()
+    ]
+    parts += [f"{quote(column)} {kind}" for column, kind in LOAD_COLUMNS.items()]
+    connection.execute(f"CREATE TABLE {name} ({', '.join(parts)})")
+    _describe(connection, name, spec)
+    connection.execute(
+        'INSERT OR REPLACE INTO refresh.tables ("table", merge_key) VALUES (?, ?)',
+        [spec.raw_table, list(spec.merge_key)],
+    )
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec) -> None:
+    """Carry descriptions and units into the database, where a person with only SQL will look."""
+    connection.execute(f"COMMENT ON TABLE {name} IS {_literal(spec.description)}")
+    for column, declared in spec.columns.items():
+        text = declared.description + (f" [{declared.unit}]" if declared.unit else "")
+        if text:
+            connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {_literal(text)}")
+
+
+def _literal(text: str) -> str:
+    # COMMENT takes no parameters; a doubled quote is the whole of SQL's escaping.
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _refuse_changes(
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, existing: dict[str, str], declared: dict[str, str]
+) -> None:
+    problems = [
+        f"{column} is {existing[column]} in the table and {kind} in the YAML"
+        for column, kind in declared.items()
+        if column in existing and _plain(existing[column]) != _plain(kind)
+    ]
+    row = first_row(connection, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [spec.raw_table])
+    if row and tuple(row[0]) != spec.merge_key:
+        problems.append(
+            f"the merge key is ({', '.join(row[0])}) in the table and ({', '.join(spec.merge_key)}) in the YAML"
+        )
+    problems += [
+        f"{column} is new and may not be empty"
+        for column in declared
+        if column not in existing and (column in spec.merge_key or not spec.columns[column].nullable)
+    ]
+    if problems:
+        raise SpecChanged(
+            f"the YAML no longer fits table raw.{spec.raw_table}",
+            expected="the same types and merge key, and new columns that may be empty",
+            came="; ".join(problems),
+            todo="Restore the old YAML, or give the source a new `table:` and refresh it.",
+        )
+
+
+def _plain(kind: str) -> str:
+    return kind.replace(" ", "").upper()
+
+
+def _rebuild(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    spec: SourceSpec,
+    existing: dict[str, str],
+    declared: dict[str, str],
+) -> None:
+    """Add columns by writing the table anew: ALTER TABLE would put them behind the load columns."""
+    # A column the YAML no longer declares keeps its values.
+    kept = {column: kind for column, kind in existing.items() if column not in declared and column not in LOAD_COLUMNS}
+    old = f"raw.{quote('_old_' + spec.raw_table)}"
+    connection.execute(f"ALTER TABLE {name} RENAME TO {quote('_old_' + spec.raw_table)}")
+    _create(connection, name, spec, {**declared, **kept})
+    shared = list(existing)
+    connection.execute(f"INSERT INTO {name} ({columns(shared)}) SELECT {columns(shared)} FROM {old}")  # noqa: S608 - quoted identifiers
+    connection.execute(f"DROP TABLE {old}")

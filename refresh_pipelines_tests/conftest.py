@@ -1,0 +1,61 @@
+"""What holds for every test: no network beyond this machine, no settings of the person who runs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("local", deadline=None)
+# The same examples in every run, so that a failure comes from the change and not from the draw.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+_LOOPBACK = {"localhost", "::1", "0.0.0.0", "::", ""}
+_refused: list[str] = []
+
+
+class NetworkRefused(RuntimeError):
+    """A test reached for another machine. Not an OSError: our code answers those as trouble of an upstream."""
+
+
+def _refuse_network(event: str, args: tuple[object, ...]) -> None:
+    # An audit hook sees every Python socket, in whatever thread or library, and leaves sockets themselves alone: servers
+    # on loopback, multiprocessing and asyncio work as always. It does not reach into child processes or C libraries.
+    if event in {"socket.connect", "socket.sendto"}:
+        address = args[1]
+        host = address[0] if isinstance(address, tuple) else ""  # anything else is the path of a Unix socket
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+        host = args[0]
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else str(host or "")
+    if name not in _LOOPBACK and not name.startswith("127."):
+        _refused.append(f"{event} {name}")
+        raise NetworkRefused(f"Tests do not leave this machine: {event} to {name!r}")
+
+
+sys.addaudithook(_refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def refused_connections() -> Iterator[list[str]]:
+    """Fail a test that reached for the network, also where the code under test swallowed the refusal."""
+    _refused.clear()
+    yield _refused
+    assert not _refused, f"reached for the network: {_refused}"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away settings and keys, and proxies, which would be asked for loopback addresses too."""
+    for name in list(os.environ):
+        if (
+            name.startswith("REFRESH_")
+            or name in {"DAGSTER_HOME", "FRED_API_KEY"}
+            or name.lower() in {"http_proxy", "https_proxy", "all_proxy"}
+        ):
+            monkeypatch.delenv(name)
