@@ -60,11 +60,10 @@ class Catalogue:
         for broken in self.broken.values():
             if name in {broken.source, broken.name}:
                 raise BrokenSource(broken)
-        specs, broken_ones = self.sources.values(), self.broken.values()
-        known = [spec.name for spec in specs] + [broken.name for broken in broken_ones]
-        if "/" not in name:
-            known = [full.rpartition("/")[2] for full in known]
-        hint = did_you_mean(name, known)
+        known = {spec.name: spec.source for spec in self.sources.values()}
+        known |= {broken.name: broken.source for broken in self.broken.values()}
+        same = next((full for full, source in known.items() if source == stem), None)
+        hint = f"did you mean {same}?" if same else did_you_mean(name, known if "/" in name else known.values())
         raise UnknownSource(f"no source is called {name!r}" + (f" ({hint})" if hint else ""))
 
     def select(self, names: Sequence[str] = (), group: str | None = None) -> list[SourceSpec]:

@@ -173,13 +173,15 @@ class Contract:
         if tally.outside and partitions and (partitions.outside == "refuse" or not tally.fetched):
             raise self._wrong_period(partitions.column or "")
         if tally.rejected:
-            raise ContractViolation(
+            error = ContractViolation(
                 f"{tally.rejected} of {tally.fetched} rows do not fit the declared columns",
                 expected="values of the declared types",
                 came="; ".join(tally.reasons),
                 todo="Nothing was loaded. Look at the payload with `refresh parse`; adjust `columns` (missing, format, "
                 "nullable, min, max) if the rows are right.",
             )
+            error.fetched, error.rejected = tally.fetched, tally.rejected
+            raise error
 
     def _wrong_period(self, column: str) -> WrongPeriod:
         tally, window = self.tally, self.window

@@ -38,6 +38,8 @@ class RefreshError(Exception):
         self.problem, self.expected, self.came, self.todo = problem, expected, came, todo
         self.source: str | None = None
         self.partition: str | None = None
+        # Rows seen and rows refused, where the error knows them.
+        self.fetched = self.rejected = 0
         super().__init__(problem)
 
     def at(self, source: str, partition: str | None) -> RefreshError:

@@ -74,14 +74,6 @@ class NotHere(UpstreamRefused):
         self.page = page
 
 
-def missing_key(spec: SourceSpec, settings: Settings) -> str | None:
-    """Return the name of the credential variable that is not set, or None if nothing is missing."""
-    auth = spec.request.auth
-    if auth is None or settings.sandbox or settings.environ.get(auth.env):
-        return None
-    return auth.env
-
-
 class Fetcher:
     """Sends the requests of one process. Session, clock and sleep are injected for tests."""
 

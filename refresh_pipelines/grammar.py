@@ -116,12 +116,12 @@ def _pattern_hint(item: ErrorDetails, pattern: str) -> str:
 
 
 def _key_hint(loc: tuple[int | str, ...]) -> str:
-    known = _known_keys(loc[:-1])
-    key = str(loc[-1])
-    if not did_you_mean(key, known).startswith("did"):
-        homes = [name for name in SourceYaml.model_fields if name not in loc and key in _known_keys((name,))]
-        if homes and homes != ["columns"]:
-            return f"{key} belongs under {homes[0]}"
+    known, key = _known_keys(loc[:-1]), str(loc[-1])
+    homes = [name for name in SourceYaml.model_fields if name not in loc and key in _known_keys((name,))]
+    if homes:
+        return f"{key} belongs under {homes[0]}"
+    if len(loc) > 1 and key in SourceYaml.model_fields:
+        return f"{key} belongs outside {loc[0]}"
     return did_you_mean(key, known)
 
 

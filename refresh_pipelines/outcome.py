@@ -106,4 +106,7 @@ class Outcome:
 def failed(spec: SourceSpec, partition: str | None, error: RefreshError) -> Outcome:
     """Return the outcome of a refresh that ended with `error`, which learns where it happened."""
     error.at(spec.name, partition)
-    return Outcome(spec.source, spec.group, partition, "failed", error_class=error.error_class, message=str(error))
+    counts = Counts(fetched=error.fetched, rejected=error.rejected)
+    return Outcome(
+        spec.source, spec.group, partition, "failed", counts, error_class=error.error_class, message=str(error)
+    )

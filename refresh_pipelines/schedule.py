@@ -6,7 +6,7 @@ refuses would break the whole code location, so `valid_cron` stays within it (a 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -87,10 +87,30 @@ def ever_fires(cron: str) -> bool:
 def next_fires(cron: str, zone: str, after: datetime, count: int) -> list[datetime]:
     """Return the next `count` instants after `after`, in UTC, of a cron expression read in `zone`.
 
-    Times that a change of the clock skips are moved on and times it repeats come once, as croniter
-    does it. Raises ValueError when `after` has no zone.
+    As Dagster has it: a time that a change of the clock skips is moved to the end of the gap, one
+    that comes twice counts the second time, and a cron of every hour goes on through both. Raises
+    ValueError when `after` has no zone.
     """
     if after.tzinfo is None:
         raise ValueError("`after` needs a time zone")
-    ticks = croniter(cron, after.astimezone(ZoneInfo(zone)), ret_type=datetime)
-    return [ticks.get_next(datetime).astimezone(timezone.utc) for _ in range(count)]
+    local = after.astimezone(ZoneInfo(zone))
+    if croniter.expand(cron)[0][1] == ["*"]:
+        ticks = croniter(cron, local, ret_type=datetime)
+        return [ticks.get_next(datetime).astimezone(timezone.utc) for _ in range(count)]
+    # On the wall clock, from a day before: the second of two equal times may still lie ahead.
+    walls = croniter(cron, local.replace(tzinfo=None, fold=0) - timedelta(days=1), ret_type=datetime)
+    out: list[datetime] = []
+    while len(out) < count:
+        at = _instant(walls.get_next(datetime), ZoneInfo(zone))
+        if at > (out[-1] if out else after):
+            out.append(at)
+    return out
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return the UTC instant of a wall clock's time."""
+    while True:
+        at = wall.replace(tzinfo=zone, fold=1).astimezone(timezone.utc)
+        if at.astimezone(zone).replace(tzinfo=None) == wall:
+            return at
+        wall += timedelta(minutes=1)  # In a gap: the first time after it.

@@ -129,7 +129,9 @@ class _Builder:
         self.values[loc] = Mark(self.file, *_at(node))
         # An alias is the same node met again: refused, because nested ones grow without bound.
         if id(node) in self._seen:
-            return self._refuse(node, "an alias (*name) is not read here", "write the value out")
+            return self._refuse(
+                node, "this value is used again by an alias (*name), which is not read here", "write it out twice"
+            )
         self._seen.add(id(node))
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return {key: self.build(value, (*loc, key)) for key, value in self._entries(node, loc)}

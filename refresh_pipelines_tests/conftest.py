@@ -23,7 +23,7 @@ class NetworkRefused(RuntimeError):
 
 
 def _refuse_network(event: str, args: tuple[object, ...]) -> None:
-    # An audit hook sees every Python socket, in whatever thread or library, and leaves sockets themselves alone: servers
+    # An audit hook sees every Python socket, in any thread or library, and leaves sockets themselves alone: servers
     # on loopback, multiprocessing and asyncio work as always. It does not reach into child processes or C libraries.
     if event in {"socket.connect", "socket.sendto"}:
         address = args[1]

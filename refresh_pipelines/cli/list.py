@@ -17,6 +17,7 @@ from refresh_pipelines.cli.common import (
     read_catalogue,
     select_sources,
 )
+from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Partitions, SourceSpec
@@ -82,12 +83,6 @@ def partition_words(partitions: Partitions | None) -> str | None:
         return f"each {partitions.time} since {since}"
     name = partitions.dimension or ""
     return f"{len(partitions.static.get(name, ()))} of {name}"
-
-
-def missing_key(spec: SourceSpec, settings: Settings) -> str | None:
-    """Return the name of the variable the source needs and has not; the sandbox needs none."""
-    auth = spec.request.auth
-    return auth.env if auth and not settings.sandbox and not settings.environ.get(auth.env) else None
 
 
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:

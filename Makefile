@@ -1,0 +1,43 @@
+# Everything runs from .venv, which is made on first use. `make` alone lists the targets.
+
+PYTHON ?= python3
+UPSTREAM ?= sandbox
+VENV := .venv/.complete
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run up test e2e check lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV) ## refresh every enabled source once, from the bundled sandbox (UPSTREAM=live: the real hosts)
+	@REFRESH_UPSTREAM=$(UPSTREAM) $(BIN)/refresh run --all
+
+up: $(VENV) ## serve the Dagster UI (3000) and the sandbox (8088) until Ctrl-C (UPSTREAM=live: no sandbox)
+	@REFRESH_UPSTREAM=$(UPSTREAM) deploy/up.sh
+
+test: $(VENV) ## all tests that need no daemon, with coverage
+	@$(BIN)/pytest --cov --cov-report=term -m "not e2e"
+
+e2e: $(VENV) ## the tests that start live daemons
+	@$(BIN)/pytest -m e2e
+
+check: $(VENV) ## lint, format, types, import layers and the catalogue
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/refresh check
+
+lock: ## pin all dependencies anew in requirements.lock (needs uv; ARGS=--upgrade moves every pin)
+	@deploy/lock.sh $(ARGS)
+
+clean: ## remove .venv and caches; data/ stays
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
+	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
+
+# The stamp is written last, so that an interrupted installation is taken up again by the next make.
+$(VENV): requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" deploy/venv.sh
+	@touch $@

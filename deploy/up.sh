@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Serve the Dagster UI and the sandbox in the foreground until Ctrl-C; called by `make up`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+setting() { # NAME DEFAULT: the environment wins over .env, as everywhere
+  local value=${!1:-}
+  [ -n "$value" ] || value=$(.venv/bin/dotenv get "$1" 2>/dev/null) || true
+  echo "${value:-$2}"
+}
+listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+ui_port=$(setting REFRESH_UI_PORT 3000)
+sandbox_port=$(setting REFRESH_SANDBOX_PORT 8088)
+export REFRESH_UPSTREAM=${REFRESH_UPSTREAM:-sandbox} DAGSTER_HOME=$PWD
+
+if listening "$ui_port"; then
+  echo "Port $ui_port is in use, perhaps by another \`make up\`. Stop it, or choose a port: REFRESH_UI_PORT=3001 make up" >&2
+  exit 1
+fi
+
+# Several processes that start on an empty folder at once race for its tables, and one of them dies.
+.venv/bin/python -m refresh_pipelines.orchestration.instance
+
+ui='' sandbox=''
+stop() {
+  trap '' INT TERM HUP
+  set +e # all of it, also when the terminal is gone and nothing can be printed
+  echo "Stopping ..."
+  for group in $ui $sandbox; do kill -INT "$group" 2>/dev/null; done
+  for group in $ui $sandbox; do wait "$group" 2>/dev/null; done
+  # What a server left behind, a run for instance, is still in the process group it was started in.
+  for group in $ui $sandbox; do
+    for signal in TERM 0 0 0 0 KILL; do kill -$signal -- "-$group" 2>/dev/null && sleep 1 || break; done
+  done
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Job control gives each server a process group of its own, so that Ctrl-C reaches only this script, which then tells
+# each server once: `dagster dev` leaves its children behind when a second interrupt cuts its shutdown short.
+set -m
+export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:Function \`dev_command\` is superseded" # `dg` is not installed
+if [ "$REFRESH_UPSTREAM" = sandbox ] && ! listening "$sandbox_port"; then
+  REFRESH_SANDBOX_PORT=$sandbox_port .venv/bin/refresh sandbox &
+  sandbox=$!
+fi
+.venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p "$ui_port" &
+ui=$!
+set +m
+
+echo "Dagster UI: http://127.0.0.1:$ui_port (Ctrl-C stops everything)"
+# A wait for either of two processes, in the words of the bash that macOS has; `wait` lets a signal through at once.
+while kill -0 "$ui" 2>/dev/null && { [ -z "$sandbox" ] || kill -0 "$sandbox" 2>/dev/null; }; do
+  sleep 1 &
+  wait $! || true
+done
+echo "A server has stopped; stopping the other." >&2
+exit 1

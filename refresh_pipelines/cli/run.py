@@ -1,0 +1,196 @@
+"""`refresh run`: refresh now, through Dagster, and print one row per source and partition."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+import click
+
+from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.cli.common import (
+    json_option,
+    load_settings,
+    print_json,
+    print_table,
+    read_catalogue,
+    select_sources,
+)
+from refresh_pipelines.cli.upstream import sandbox_if_needed
+from refresh_pipelines.outcome import GOOD_EXIT, Outcome
+from refresh_pipelines.problems import did_you_mean
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.window import UnknownPartition, due_keys, partition_keys, window_of
+
+_HEADERS = (
+    "SOURCE", "PARTITION", "OUTCOME", "FETCHED", "ADDED", "UPDATED", "UNCHANGED", "DELETED", "SECONDS",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[SOURCE]...")
+@click.option("--all", "everything", is_flag=True, help="Every enabled source.")
+@click.option("--group", help="Every enabled source of this group.")
+@click.option("--partition", "partitions", multiple=True, help="This partition; may be given several times.")
+@click.option("--from", "first", help="A range of partitions: the first key.")
+@click.option("--to", "last", help="A range of partitions: the last key; default the newest.")
+@click.option("--force", is_flag=True, help="Ask and read anew even if nothing seems to have changed.")
+@click.option("--include-disabled", is_flag=True, help="Also sources with `enabled: false`.")
+@click.option("--verbose", is_flag=True, help="Show Dagster's log of each run.")
+@json_option
+def run(
+    names: tuple[str, ...],
+    everything: bool,
+    group: str | None,
+    partitions: tuple[str, ...],
+    first: str | None,
+    last: str | None,
+    force: bool,
+    include_disabled: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Refresh sources now and say what each refresh did.
+
+    Without a partition a source's due ones are refreshed: all static ones, or the newest period and
+    its look-back. Each source is one Dagster run, with history, logs and tags as any other.
+
+    Exit code 0: every refresh was good, had nothing to load yet, or waits for a missing key.
+    """
+    if not (names or everything or group):
+        raise click.UsageError("name a source, or say --all or --group (`refresh list` shows the sources)")
+    if partitions and (first or last):
+        raise click.UsageError("--partition and --from/--to exclude each other")
+    settings = load_settings()
+    catalogue = read_catalogue(settings)
+    specs = _chosen(catalogue, names, group, include_disabled)
+    with sandbox_if_needed(settings) as settings:
+        keys = {spec.source: _keys(spec, partitions, first, last) for spec in specs}
+        outcomes = list(_run_all(specs, keys, settings, force=force, verbose=verbose, quiet=as_json))
+    broken = [] if names else [b for b in catalogue.broken.values() if group in (None, b.group)]
+    ok = not broken and all(outcome.outcome in GOOD_EXIT for outcome in outcomes)
+    if as_json:
+        print_json([outcome.item() for outcome in outcomes], ok)
+    else:
+        _print(outcomes, settings)
+        for b in broken:
+            click.echo(f"{b.name} was not refreshed, its YAML has problems: run `refresh check`.", err=True)
+    sys.exit(0 if ok else 1)
+
+
+def _chosen(catalogue: Catalogue, names: tuple[str, ...], group: str | None, disabled: bool) -> list[SourceSpec]:
+    specs = select_sources(catalogue, names, group)
+    off = [spec.name for spec in specs if not spec.enabled and not disabled]
+    if off and names:
+        raise click.UsageError(f"{', '.join(off)} is disabled in its YAML; add --include-disabled to run it anyway")
+    return [spec for spec in specs if spec.enabled or disabled]
+
+
+def _keys(spec: SourceSpec, partitions: tuple[str, ...], first: str | None, last: str | None) -> list[tuple[str, ...]]:
+    """Return the key ranges to run, one run each."""
+    now = datetime.now(timezone.utc)
+    if partitions:
+        return [(_known(spec, key, now),) for key in dict.fromkeys(partitions)]
+    if not (first or last):
+        return [tuple(due_keys(spec, now))]
+    keys = partition_keys(spec, now)
+    low = keys.index(_known(spec, first, now)) if first else 0
+    high = keys.index(_known(spec, last, now)) if last else len(keys) - 1
+    if high < low:
+        raise click.UsageError(f"--from {first} comes after --to {last}")
+    return [tuple(keys[low : high + 1])]
+
+
+def _known(spec: SourceSpec, key: str, now: datetime) -> str:
+    try:
+        window_of(spec, key)
+    except UnknownPartition as error:
+        raise click.UsageError(str(error)) from error
+    keys = partition_keys(spec, now)
+    if key not in keys:
+        hint = did_you_mean(key, keys[-40:]) or f"from {keys[0]} to {keys[-1]}"
+        raise click.UsageError(f"{spec.name} has no partition {key!r} ({hint})")
+    return key
+
+
+def _run_all(
+    specs: list[SourceSpec],
+    keys: dict[str, list[tuple[str, ...]]],
+    settings: Settings,
+    *,
+    force: bool,
+    verbose: bool,
+    quiet: bool,
+) -> Iterator[Outcome]:
+    from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.runner import Order, run_order  # noqa: PLC0415
+
+    orders = [Order(spec, part) for spec in specs for part in keys[spec.source]]
+    with open_instance(settings) as instance, _progress(len(orders), quiet) as step:
+        for order in orders:
+            step(order.spec.name)
+            yield from run_order(instance, order, settings, force=force, verbose=verbose)
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[_Step]:
+    """Yield a function to call before each run: a bar on a terminal, plain lines otherwise."""
+    step = _Step(total, quiet)
+    try:
+        yield step
+    finally:
+        step.close()
+
+
+class _Step:
+    def __init__(self, total: int, quiet: bool) -> None:
+        self.total, self.done, self.quiet, self.bar = total, 0, quiet, None
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm  # noqa: PLC0415
+
+            self.bar = tqdm(total=total, unit="source", leave=False, bar_format="{desc} {bar} {n}/{total}")
+
+    def __call__(self, name: str) -> None:
+        if self.bar is not None:
+            self.bar.update(self.done - self.bar.n)
+            self.bar.set_description(name)
+        elif not self.quiet:
+            click.echo(f"[{self.done + 1}/{self.total}] {name}", err=True)
+        self.done += 1
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _print(outcomes: list[Outcome], settings: Settings) -> None:
+    print_table(
+        _HEADERS,
+        [
+            (
+                f"{o.group}/{o.source}", o.partition, o.outcome, o.counts.fetched, o.counts.added, o.counts.updated,
+                o.counts.unchanged, o.counts.deleted, round(o.seconds.total, 2),
+            )
+            for o in outcomes
+        ],
+    )  # fmt: skip
+    told = [o for o in outcomes if o.message]
+    for outcome in told:
+        click.echo(f"\n{outcome.outcome}: {outcome.message}", err=outcome.outcome == "failed")
+    click.echo(_next(outcomes, settings))
+
+
+def _next(outcomes: list[Outcome], settings: Settings) -> str:
+    failed = next((o for o in outcomes if o.outcome not in GOOD_EXIT), None)
+    lines = ["", f"Warehouse: {settings.warehouse_file}", "Next:"]
+    if failed:
+        lines.append(f"  refresh history {failed.source}    what it did before")
+    lines += [
+        "  refresh status              how every source is doing",
+        '  refresh sql "FROM refresh.load_state"',
+        "  make up                     the Dagster UI with assets, schedules and history",
+    ]
+    return "\n".join(lines)

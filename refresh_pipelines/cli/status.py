@@ -1,0 +1,66 @@
+"""`refresh status`: how every source is doing, from catalogue and event log; works with the daemon down."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from refresh_pipelines.cli.common import json_option, load_settings, print_json, print_table, read_catalogue
+from refresh_pipelines.problems import did_you_mean
+
+_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[SOURCE]...")
+@json_option
+def status(names: tuple[str, ...], as_json: bool) -> None:
+    """Show which sources are fresh, late or failing.
+
+    Exit code 1 if a source is overdue, failing, or has a broken file. Times are UTC.
+    """
+    from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.status import status_items  # noqa: PLC0415
+
+    settings = load_settings()
+    catalogue = read_catalogue(settings)
+    with open_instance(settings) as instance:
+        items = status_items(instance, catalogue, datetime.now(timezone.utc))
+    items = _only(items, names)
+    ok = not any(_state(item) in ("overdue", "failing", "broken") for item in items)
+    if as_json:
+        print_json(items, ok)
+    else:
+        print_table(_HEADERS, [_row(item) for item in items])
+    sys.exit(0 if ok else 1)
+
+
+def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    known = {item["source"]: item for item in items} | {f"{item['group']}/{item['source']}": item for item in items}
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"no source is called {name!r} ({did_you_mean(name, known)})")
+    return [known[name] for name in names] if names else items
+
+
+def _state(item: dict[str, Any]) -> str:
+    if item["incident"] == "broken_yaml":
+        return "broken"
+    if not item["enabled"]:
+        return "disabled"
+    if item["paused"]:
+        return "paused"
+    if item["consecutive_failures"]:
+        return "failing"
+    if item["overdue"]:
+        return "overdue"
+    return "fresh" if item["last_success_at"] else "never run"
+
+
+def _row(item: dict[str, Any]) -> tuple[object, ...]:
+    times = [item[name] and item[name][:16].replace("T", " ") for name in ("last_success_at", "last_changed_at")]
+    following = item["next_run_at"] and item["next_run_at"][:16].replace("T", " ")
+    return (item["source"], item["group"], _state(item), *times, item["last_outcome"], following)

@@ -1,0 +1,36 @@
+"""The sandbox a command brings along when nobody serves one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+
+from refresh_pipelines.sandbox import Sandbox
+from refresh_pipelines.settings import SAMPLES, Settings
+
+
+@contextmanager
+def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
+    """Yield settings whose upstream answers.
+
+    With REFRESH_UPSTREAM=sandbox a sandbox already served on its port is used (`make up`,
+    `refresh sandbox`); otherwise one is served on a free port for as long as the command runs.
+    """
+    if not settings.sandbox or _is_served(settings):
+        yield settings
+        return
+    with Sandbox(SAMPLES) as sandbox:
+        # Runs read their settings anew from the environment.
+        os.environ["REFRESH_SANDBOX_PORT"] = sandbox.base.rsplit(":", 1)[1]
+        yield Settings.load()
+
+
+def _is_served(settings: Settings) -> bool:
+    try:
+        response = requests.head(f"{settings.upstream}/", timeout=2)
+    except requests.RequestException:
+        return False
+    return response.headers.get("Server", "").startswith("refresh-sandbox")

@@ -1,0 +1,142 @@
+"""One software-defined asset per source; what it is comes from the YAML, what it does from `execute`."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from refresh_pipelines.orchestration.execute import execute
+from refresh_pipelines.orchestration.partitions import partitions_of
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.problems import Broken
+from refresh_pipelines.schedule import cron_of
+from refresh_pipelines.spec import Column, SourceSpec
+from refresh_pipelines.units import format_duration
+
+
+def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
+    """Return the asset of a source."""
+
+    @dg.asset(
+        key=key_of(spec),
+        group_name=spec.group,
+        description=_description(spec),
+        partitions_def=partitions_of(spec),
+        backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions else None,
+        retry_policy=_retry_policy(spec),
+        freshness_policy=_freshness_policy(spec),
+        pool=host_of(spec),
+        output_required=False,
+        metadata=_metadata(spec),
+        tags=_tags(spec),
+        owners=[spec.owner] if spec.owner else None,
+        kinds=_kinds(spec),
+        code_version=spec.spec_hash,
+    )
+    def refresh_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        yield from execute(context, spec, workshop)
+
+    return refresh_source
+
+
+def broken_asset(broken: Broken) -> dg.AssetSpec:
+    """Return the visible stand-in of a source whose YAML cannot be used: it shows why and cannot run."""
+    problems = "\n".join(f"- `{problem}`" for problem in broken.problems)
+    return dg.AssetSpec(
+        dg.AssetKey([broken.group, broken.source]),
+        group_name=broken.group,
+        description=f"**Disabled: the YAML of this source has problems.**\n\n{problems}\n\nMend the file, then reload.",
+        metadata={
+            "refresh/problems": dg.MetadataValue.md(problems),
+            **_code_reference(str(broken.file), broken.problems[0].line if broken.problems else 1),
+        },
+        tags={"refresh/disabled": "broken_yaml"},
+        kinds={"yaml"},
+    )
+
+
+def host_of(spec: SourceSpec) -> str:
+    """Return the host a source asks: the name of its pool."""
+    return urlsplit(spec.request.candidates[0]).netloc or "unknown"
+
+
+def _retry_policy(spec: SourceSpec) -> dg.RetryPolicy:
+    """Dagster counts retries, not attempts; nth wait is (2^n - 1) times the delay and has no cap of its own."""
+    return dg.RetryPolicy(
+        max_retries=spec.retry.attempts - 1,
+        delay=spec.retry.delay.total_seconds(),
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+
+
+def _freshness_policy(spec: SourceSpec) -> dg.FreshnessPolicy | None:
+    limit = spec.freshness.checked
+    # Dagster takes no window under a minute.
+    return dg.FreshnessPolicy.time_window(fail_window=max(limit, timedelta(minutes=1))) if limit else None
+
+
+def _kinds(spec: SourceSpec) -> set[str]:
+    return {"duckdb", spec.format.kind if spec.format else "python"}
+
+
+def _tags(spec: SourceSpec) -> dict[str, str]:
+    tags = {**spec.tags, **({"refresh/tenant": spec.tenant} if spec.tenant else {})}
+    return tags if spec.enabled else {**tags, "refresh/disabled": "enabled-false"}
+
+
+def _description(spec: SourceSpec) -> str:
+    lines = [spec.description.strip()]
+    if not spec.enabled:
+        lines.insert(0, "**Disabled** (`enabled: false`).")
+    facts = {
+        "Table": f"`raw.{spec.raw_table}`, merge key ({', '.join(spec.merge_key)}), {spec.load.mode}",
+        "Schedule": _rhythm(spec),
+        "Checked at least every": format_duration(spec.freshness.checked) if spec.freshness.checked else None,
+        "Licence": spec.licence,
+        "Homepage": spec.homepage,
+    }
+    return "\n\n".join([*lines, "\n".join(f"- {name}: {text}" for name, text in facts.items() if text)])
+
+
+def _rhythm(spec: SourceSpec) -> str | None:
+    if spec.schedule is None:
+        return None
+    return f"`{cron_of(spec.schedule, spec.source)}` {spec.schedule.timezone}"
+
+
+def _metadata(spec: SourceSpec) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/column_schema": dg.TableSchema(
+            columns=[_column(name, column, spec) for name, column in spec.columns.items()],
+            constraints=dg.TableConstraints(other=[f"unique: {', '.join(spec.merge_key)}"]),
+        ),
+        "dagster/table_name": f"raw.{spec.raw_table}",
+        "refresh/url": spec.request.candidates[0],
+        **_code_reference(spec.file, 1),
+    }
+    if rhythm := _rhythm(spec):
+        metadata["refresh/schedule"] = dg.MetadataValue.md(rhythm)
+    return metadata
+
+
+def _column(name: str, column: Column, spec: SourceSpec) -> dg.TableColumn:
+    other = [f"unit: {column.unit}"] if column.unit else []
+    if column.min is not None or column.max is not None:
+        other.append(f"between {column.min} and {column.max}")
+    description = column.description + (f" [{column.unit}]" if column.unit else "")
+    nullable = column.nullable and name not in spec.merge_key
+    return dg.TableColumn(
+        name, column.type, description or None, dg.TableColumnConstraints(nullable=nullable, other=other)
+    )
+
+
+def _code_reference(file: str, line: int) -> dict[str, Any]:
+    reference = dg.LocalFileCodeReference(file_path=str(Path(file).resolve()), line_number=line, label="YAML")
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

@@ -1,0 +1,61 @@
+"""Catalogue in, Dagster definitions out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import dagster as dg
+
+from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.orchestration.assets import broken_asset, source_asset
+from refresh_pipelines.orchestration.io_manager import RefusingIOManager
+from refresh_pipelines.orchestration.schedules import source_schedule
+from refresh_pipelines.orchestration.sensors import failure_sensor
+from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.settings import Settings
+
+
+@dg.logger
+def silent_logger(_: dg.InitLoggerContext) -> logging.Logger:
+    """Return a logger without output, for commands that print their own account of a run."""
+    logger = logging.Logger("refresh_pipelines.silent")
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
+def build_definitions(
+    settings: Settings,
+    catalogue: Catalogue | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    workshop: Workshop | None = None,
+    quiet: bool = False,
+) -> dg.Definitions:
+    """Return the definitions of a catalogue.
+
+    Args:
+        settings: where everything is.
+        catalogue: the sources; read from the settings' folders when not given.
+        only: stems of the sources wanted, for a process that runs just these; schedules and sensors
+            are then left out.
+        quiet: keep Dagster's log from the console; the event log has it all the same.
+        workshop: makes the engine's tools; tests pass one with another clock or session.
+    """
+    catalogue = catalogue or load_catalogue(settings.catalog, settings.environ)
+    workshop = workshop or Workshop(settings)
+    wanted = None if only is None else set(only)
+    specs = [spec for spec in catalogue.sources.values() if wanted is None or spec.source in wanted]
+    assets = [source_asset(spec, workshop) for spec in specs]
+    resources = {"io_manager": RefusingIOManager()}
+    if wanted is not None:
+        loggers = {"console": silent_logger} if quiet else None
+        return dg.Definitions(assets=assets, resources=resources, loggers=loggers, executor=dg.in_process_executor)
+    return dg.Definitions(
+        assets=[*assets, *(broken_asset(broken) for broken in catalogue.broken.values())],
+        schedules=[source_schedule(spec, settings) for spec in specs if spec.enabled],
+        sensors=[failure_sensor(specs, workshop)],
+        resources=resources,
+        # A run refreshes one source; a process per step would cost four seconds and give nothing.
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,69 @@
+"""Questions to the event log about one source. The log is the only copy of what happened."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from refresh_pipelines.orchestration.report import DATA_VERSION_TAG, key_of, outcome_from, plain
+from refresh_pipelines.outcome import Outcome
+from refresh_pipelines.spec import SourceSpec
+
+
+def last_data_version(instance: dg.DagsterInstance, spec: SourceSpec, partition: str | None) -> str | None:
+    """Return the data version of the newest materialization of a partition, None if there is none."""
+    wanted = dg.AssetRecordsFilter(asset_key=key_of(spec), asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(wanted, limit=1).records
+    event = records[0].asset_materialization if records else None
+    return (event.tags or {}).get(DATA_VERSION_TAG) if event else None
+
+
+def settled_partitions(context: dg.AssetExecutionContext) -> set[str]:
+    """Return the partitions of this run's asset that an earlier attempt of the run reported."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+    done = set()
+    for entry in context.instance.all_logs(context.run_id, of_type=kinds):
+        event = entry.dagster_event
+        recovered = event is not None and _is_recovered(event)
+        if event and event.asset_key == context.asset_key and event.partition and not recovered:
+            done.add(event.partition)
+    return done
+
+
+def _is_recovered(event: dg.DagsterEvent) -> bool:
+    if event.event_type != dg.DagsterEventType.ASSET_MATERIALIZATION:
+        return False
+    return "refresh/recovered" in event.step_materialization_data.materialization.metadata
+
+
+def history(instance: dg.DagsterInstance, spec: SourceSpec, limit: int, partition: str | None = None) -> list[Outcome]:
+    """Return the newest outcomes of a source, newest first, from materializations and observations."""
+    wanted = dg.AssetRecordsFilter(asset_key=key_of(spec), asset_partitions=[partition] if partition else None)
+    found: list[tuple[float, int, Outcome]] = []
+    for records in (
+        instance.fetch_materializations(wanted, limit=limit).records,
+        instance.fetch_observations(wanted, limit=limit).records,
+    ):
+        for record in records:
+            event = record.asset_materialization or record.asset_observation
+            if event:
+                values = plain(event.metadata)
+                outcome = outcome_from(spec.group, spec.source, event.partition, record.run_id, values)
+                found.append((record.timestamp, record.storage_id, outcome))
+    return [outcome for _, _, outcome in sorted(found, key=lambda item: item[:2], reverse=True)[:limit]]
+
+
+def outcomes_of_run(instance: dg.DagsterInstance, spec: SourceSpec, run_id: str) -> list[Outcome]:
+    """Return what one run reported for a source, in order; recovered events of other runs are left out."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+    out = []
+    for entry in instance.all_logs(run_id, of_type=kinds):
+        event = entry.dagster_event
+        if event is None or event.asset_key != key_of(spec):
+            continue
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            metadata = event.step_materialization_data.materialization.metadata
+        else:
+            metadata = event.asset_observation_data.asset_observation.metadata
+        if "refresh/recovered" not in metadata:
+            out.append(outcome_from(spec.group, spec.source, event.partition, run_id, plain(metadata)))
+    return out

@@ -1,0 +1,76 @@
+"""The Dagster instance our commands use: always the one of the repository root.
+
+`python -m refresh_pipelines.orchestration.instance` creates its storage and ends. Do that before
+starting several processes: two that create the same SQLite files at once collide.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import yaml
+from filelock import FileLock
+
+from refresh_pipelines.settings import Settings
+
+_FOLDERS = (
+    ("storage", "sqlite", "base_dir"),
+    ("compute_logs", "config", "base_dir"),
+    ("local_artifact_storage", "config", "base_dir"),
+)
+
+
+def prepare(settings: Settings) -> Path:
+    """Set DAGSTER_HOME unless it is set, and return it.
+
+    It is the root, whose dagster.yaml names folders below `data/`. With REFRESH_DATA_DIR elsewhere,
+    a copy of dagster.yaml with those folders moved is kept in that data folder.
+    """
+    given = settings.environ.get("DAGSTER_HOME")
+    if given:
+        home = Path(given).expanduser().resolve()
+    else:
+        home = settings.root if settings.data_dir == settings.root / "data" else _moved(settings)
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["DAGSTER_HOME"] = str(home)
+    # dagster.yaml names relative folders so that plain `dagster dev` shares them; they start at the working folder.
+    os.chdir(settings.root)
+    return home
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Return the instance, creating its storage if this is the first start."""
+    home = prepare(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.data_dir / ".first-start.lock"):
+        instance = dg.DagsterInstance.from_config(str(home)) if (home / "dagster.yaml").exists() else None
+        instance = instance or dg.DagsterInstance.get()
+        # Each store is created on first use; use them while nobody else does.
+        instance.get_runs_count()
+        instance.all_instigator_state()
+        instance.get_asset_records([])
+    return instance
+
+
+def _moved(settings: Settings) -> Path:
+    """Write dagster.yaml with its folders below the chosen data folder, and return that folder."""
+    config = yaml.safe_load((settings.root / "dagster.yaml").read_text())
+    for path in _FOLDERS:
+        section = config
+        for name in path[:-1]:
+            section = section[name]
+        section[path[-1]] = str(settings.data_dir / Path(section[path[-1]]).relative_to("data"))
+    target = settings.data_dir / "dagster.yaml"
+    text = "# Written by refresh_pipelines from dagster.yaml of the root; edit that one.\n" + yaml.safe_dump(config)
+    if not target.exists() or target.read_text() != text:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".dagster.{os.getpid()}.yaml")
+        temporary.write_text(text)
+        temporary.replace(target)
+    return settings.data_dir
+
+
+if __name__ == "__main__":
+    open_instance(Settings.load()).dispose()

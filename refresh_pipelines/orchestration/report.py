@@ -1,0 +1,115 @@
+"""Outcomes as Dagster events, and back: the only place that spells metadata keys and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from refresh_pipelines.outcome import Counts, Outcome, Seconds
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.warehouse import LoadState
+
+COUNTS = tuple(Counts.__dataclass_fields__)
+SECONDS = tuple(Seconds.__dataclass_fields__)
+DATA_VERSION_TAG = "dagster/data_version"
+
+
+def key_of(spec: SourceSpec) -> dg.AssetKey:
+    """Return the asset key of a source: `[group, source]`."""
+    return dg.AssetKey([spec.group, spec.source])
+
+
+def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
+    """Return an outcome as event metadata (design §5)."""
+    values: dict[str, Any] = {
+        "refresh/outcome": outcome.outcome,
+        **{f"refresh/{name}": value for name, value in asdict(outcome.counts).items()},
+        "refresh/bytes": outcome.bytes,
+        "refresh/sha256": outcome.sha256,
+        **{f"refresh/seconds_{name}": round(value, 4) for name, value in asdict(outcome.seconds).items()},
+        "refresh/trigger": outcome.trigger,
+    }
+    optional: dict[str, Any] = {
+        "refresh/error_class": outcome.error_class,
+        "refresh/message": outcome.message,
+        "refresh/started_at": outcome.started_at,
+        "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
+        "refresh/notes": "; ".join(outcome.notes) or None,
+        "refresh/recovered": recovered or None,
+        "dagster/partition_row_count": outcome.partition_rows if outcome.partition else None,
+        "dagster/row_count": outcome.table_rows,
+    }
+    return {**values, **{name: value for name, value in optional.items() if value is not None}}
+
+
+def materialization(spec: SourceSpec, outcome: Outcome, *, recovered: bool = False) -> dg.AssetMaterialization:
+    """Return the event of a successful refresh; its data version is that of the accepted content."""
+    return dg.AssetMaterialization(
+        key_of(spec),
+        partition=outcome.partition,
+        metadata=metadata_of(outcome, recovered=recovered),
+        tags={DATA_VERSION_TAG: outcome.data_version},
+        description=outcome.message,
+    )
+
+
+def observation(spec: SourceSpec, outcome: Outcome) -> dg.AssetObservation:
+    """Return the event of a refresh after which the table is not known to be current."""
+    return dg.AssetObservation(
+        key_of(spec), partition=outcome.partition, metadata=metadata_of(outcome), description=outcome.message
+    )
+
+
+def recovered_outcome(spec: SourceSpec, state: LoadState) -> Outcome:
+    """Return the outcome that a commit had and whose event was lost."""
+    return Outcome(
+        spec.source,
+        spec.group,
+        state.partition or None,
+        state.outcome,
+        counts=state.counts,
+        bytes=state.bytes,
+        sha256=state.raw_sha256,
+        data_version=state.data_version,
+        run_id=state.run_id,
+        started_at=state.committed_at.isoformat(timespec="seconds"),
+        changed_at=state.changed_at,
+        trigger="manual",
+        notes=[f"the event of run {state.run_id} was lost after its commit"],
+    )
+
+
+def plain(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
+    """Return metadata as plain values."""
+    return {name: value.value for name, value in metadata.items()}
+
+
+def outcome_from(
+    spec_group: str, source: str, partition: str | None, run_id: str, values: Mapping[str, Any]
+) -> Outcome:
+    """Read an outcome back from the plain metadata of its event."""
+
+    def number(name: str) -> Any:
+        return values.get(f"refresh/{name}") or 0
+
+    changed = values.get("refresh/changed_at")
+    return Outcome(
+        source,
+        spec_group,
+        partition,
+        values.get("refresh/outcome", "loaded"),
+        counts=Counts(**{name: int(number(name)) for name in COUNTS}),
+        seconds=Seconds(**{name: float(number(f"seconds_{name}")) for name in SECONDS}),
+        bytes=int(number("bytes")),
+        sha256=values.get("refresh/sha256") or "",
+        error_class=values.get("refresh/error_class"),
+        message=values.get("refresh/message"),
+        changed_at=datetime.fromisoformat(changed) if changed else None,
+        run_id=run_id,
+        started_at=values.get("refresh/started_at"),
+        trigger=values.get("refresh/trigger", "manual"),
+    )

@@ -1,0 +1,88 @@
+"""`refresh run`: runs like any other, executed in this process.
+
+The job is the implicit asset job of definitions that hold only what is asked for, reached through a
+reconstructable pointer, so the UI shows it with its code origin, selection, partitions and tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.orchestration.build import build_definitions
+from refresh_pipelines.orchestration.events import outcomes_of_run
+from refresh_pipelines.orchestration.internals import implicit_asset_job
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.schedules import range_tags
+from refresh_pipelines.orchestration.tags import FORCE, run_tags
+from refresh_pipelines.outcome import Outcome
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run to make: a source and a contiguous range of its partitions (none: no partitions)."""
+
+    spec: SourceSpec
+    keys: tuple[str, ...] = ()
+
+
+def repository(source: str, verbose: bool) -> dg.RepositoryDefinition:
+    """Return the definitions of one source; what `run_order` points Dagster at."""
+    return build_definitions(Settings.load(), only=[source], quiet=not verbose).get_repository_def()
+
+
+def run_order(
+    instance: dg.DagsterInstance, order: Order, settings: Settings, *, force: bool = False, verbose: bool = False
+) -> list[Outcome]:
+    """Execute one run and return its outcomes, one per partition.
+
+    A missing credential ends it as `blocked` before any run exists.
+
+    Args:
+        instance: where the run and its events are written.
+        order: what to refresh.
+        settings: where everything is.
+        force: ask and read anew even if nothing seems to have changed.
+        verbose: show Dagster's log on the console; the event log has it in any case.
+    """
+    spec = order.spec
+    variable = missing_key(spec, settings)
+    if variable:
+        message = f"{spec.name}: set {variable} in the environment or in .env"
+        keys: Sequence[str | None] = order.keys or (None,)
+        return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
+    result = dg.execute_job(
+        implicit_asset_job("refresh_pipelines.orchestration.runner", "repository", (spec.source, verbose)),
+        instance,
+        tags={**run_tags(spec, "manual"), **_partition_tags(order), **({FORCE: "true"} if force else {})},
+        asset_selection=[key_of(spec)],
+    )
+    return _complete(instance, order, result.run_id)
+
+
+def _partition_tags(order: Order) -> dict[str, str]:
+    if len(order.keys) > 1:
+        return range_tags(list(order.keys))
+    return {"dagster/partition": order.keys[0]} if order.keys else {}
+
+
+def _complete(instance: dg.DagsterInstance, order: Order, run_id: str) -> list[Outcome]:
+    """Return the run's outcomes; a partition without one failed before it could report."""
+    spec = order.spec
+    outcomes = outcomes_of_run(instance, spec, run_id)
+    known = {outcome.partition for outcome in outcomes}
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.is_success:
+        return outcomes
+    missing: Sequence[str | None] = order.keys or (None,)
+    text = f"{spec.name}: run {run_id[:8]} ended without a verdict; `dagster dev` shows its log."
+    return outcomes + [
+        Outcome(spec.source, spec.group, key, "failed", error_class="internal", message=text, run_id=run_id)
+        for key in missing
+        if key not in known
+    ]

@@ -1,0 +1,78 @@
+"""The failure sensor: finds runs that died without a word, and delivers notices that wait.
+
+A run that fails tells so itself, last of all. What it cannot tell is its own death (the worker
+killed, the launch failed), so this sensor reads failed runs after its cursor and reports those the
+outbox does not know. It is an ordinary sensor: its cursor moves only past what is in the outbox.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from refresh_pipelines.notices import Failure
+from refresh_pipelines.orchestration.events import outcomes_of_run
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.schedules import RANGE_END, RANGE_START
+from refresh_pipelines.orchestration.status import write_status_file
+from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.spec import SourceSpec
+
+BATCH = 50
+
+
+def failure_sensor(specs: list[SourceSpec], workshop: Workshop) -> dg.SensorDefinition:
+    """Return the sensor `failures` over the given sources."""
+
+    @dg.sensor(
+        name="failures",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the webhook about failed runs that could not do so themselves, and rewrites status.json.",
+    )
+    def failures(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        instance, notices = context.instance, workshop.notices()
+        told = 0
+        cursor = int(context.cursor) if context.cursor else _newest(instance)
+        wanted = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=cursor)
+        for record in instance.fetch_run_status_changes(wanted, limit=BATCH, ascending=True).records:
+            run = instance.get_run_by_id(record.run_id)
+            for failure in _failures(instance, run, specs) if run else []:
+                told += notices.report(failure)
+            cursor = record.storage_id
+        context.update_cursor(str(cursor))
+        problems = notices.deliver()
+        write_status_file(instance, workshop.settings)
+        waiting = f"; {notices.waiting()} waiting: {problems[0]}" if problems else ""
+        return dg.SkipReason(f"{told} new failures told{waiting}; status.json is current")
+
+    return failures
+
+
+def _newest(instance: dg.DagsterInstance) -> int:
+    """Start after what is already in the log: the first start raises no flood."""
+    records = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    return records[0].storage_id if records else 0
+
+
+def _failures(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: list[SourceSpec]) -> list[Failure]:
+    """Return what a failed run did to each of its sources, by their own events and not by the run's status."""
+    out = []
+    for spec in specs:
+        if run.asset_selection is None or key_of(spec) not in run.asset_selection:
+            continue
+        outcomes = outcomes_of_run(instance, spec, run.run_id)
+        bad = [outcome for outcome in outcomes if outcome.outcome == "failed"]
+        if bad:
+            keys = tuple(outcome.partition for outcome in bad if outcome.partition)
+            text = "\n".join(outcome.message or "" for outcome in bad)
+            out.append(Failure(spec.source, run.run_id, keys, bad[0].error_class or "internal", text))
+        elif not outcomes:
+            text = f"{spec.name}: the run ended without a verdict; its process was killed or could not start."
+            out.append(Failure(spec.source, run.run_id, _partitions(run), "interrupted", text))
+    return out
+
+
+def _partitions(run: dg.DagsterRun) -> tuple[str, ...]:
+    single = run.tags.get("dagster/partition")
+    ends = [run.tags[name] for name in (RANGE_START, RANGE_END) if name in run.tags]
+    return (single,) if single else ("…".join(ends),) if ends else ()

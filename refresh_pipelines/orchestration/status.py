@@ -1,0 +1,123 @@
+"""How each source is doing, from catalogue and event log alone; and `status.json` for everybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+from typing import Any
+
+import dagster as dg
+
+from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.orchestration.events import history
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.schedules import schedule_name
+from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
+from refresh_pipelines.outcome import Outcome
+from refresh_pipelines.schedule import cron_of, next_fires
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+
+_LOOK_BACK = 100
+_FIELDS = (
+    "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
+    "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
+    "consecutive_failures", "score", "incident",
+)  # fmt: skip
+
+
+def status_items(instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime) -> list[dict[str, Any]]:
+    """Return one item per source (design §11). What no mechanism measures yet is null, not a guess."""
+    specs = list(catalogue.sources.values())
+    seen = {record.asset_entry.asset_key for record in instance.get_asset_records([key_of(spec) for spec in specs])}
+    paused = _paused_schedules(instance)
+    items = [_item(instance, spec, now, known=key_of(spec) in seen, paused=paused) for spec in specs]
+    return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
+
+
+def write_status_file(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Rewrite `data/status.json` in one step, so that a reader never sees half of it."""
+    now = datetime.now(timezone.utc)
+    items = status_items(instance, load_catalogue(settings.catalog, settings.environ), now)
+    at = now.isoformat(timespec="seconds")
+    path = settings.data_dir / "status.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".status.{os.getpid()}.json")
+    temporary.write_text(json.dumps({"version": 1, "generated_at": at, "heartbeat": at, "sources": items}, indent=1))
+    temporary.replace(path)
+
+
+def _item(
+    instance: dg.DagsterInstance, spec: SourceSpec, now: datetime, *, known: bool, paused: set[str]
+) -> dict[str, Any]:
+    outcomes = history(instance, spec, _LOOK_BACK) if known else []
+    success = next((outcome for outcome in outcomes if outcome.success), None)
+    changed = max((outcome.changed_at for outcome in outcomes if outcome.changed_at), default=None)
+    last = outcomes[0] if outcomes else None
+    is_paused = schedule_name(spec) in paused
+    last_success_at = _ended_at(success)
+    return {
+        "source": spec.source,
+        "group": spec.group,
+        "tenant": spec.tenant,
+        "enabled": spec.enabled,
+        "paused": is_paused,
+        "last_success_at": _iso(last_success_at),
+        "last_changed_at": _iso(changed),
+        "last_published_at": None,
+        "last_outcome": last.outcome if last else None,
+        "last_run_id": last.run_id if last else None,
+        "next_run_at": None if is_paused or not spec.enabled else _iso(_next_run(spec, now)),
+        "last_scheduled_run_at": _iso(_last_scheduled(instance, spec)),
+        "overdue": _overdue(spec, last_success_at, now),
+        "breaker": None,
+        "consecutive_failures": _failures_in_a_row(outcomes),
+        "score": None,
+        "incident": last.error_class if last and last.outcome == "failed" else None,
+    }
+
+
+def _broken_item(group: str, source: str) -> dict[str, Any]:
+    item: dict[str, Any] = dict.fromkeys(_FIELDS)
+    return {**item, "source": source, "group": group, "enabled": False, "incident": "broken_yaml"}
+
+
+def _ended_at(outcome: Outcome | None) -> datetime | None:
+    return datetime.fromisoformat(outcome.started_at) if outcome and outcome.started_at else None
+
+
+def _failures_in_a_row(outcomes: list[Outcome]) -> int:
+    count = 0
+    for outcome in outcomes:
+        if outcome.success:
+            break
+        count += outcome.outcome == "failed"
+    return count
+
+
+def _overdue(spec: SourceSpec, last_success_at: datetime | None, now: datetime) -> bool:
+    """Whether the last success is older than `freshness.checked`; never loaded is not overdue yet."""
+    limit = spec.freshness.checked
+    return bool(spec.enabled and limit and last_success_at and now - last_success_at > limit)
+
+
+def _next_run(spec: SourceSpec, now: datetime) -> datetime | None:
+    if spec.schedule is None:
+        return None
+    return next_fires(cron_of(spec.schedule, spec.source), spec.schedule.timezone, now, 1)[0]
+
+
+def _last_scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:
+    filters = dg.RunsFilter(tags={SOURCE: spec.source, TRIGGER: "schedule"})
+    records = instance.get_run_records(filters, limit=1)
+    return records[0].create_timestamp if records else None
+
+
+def _paused_schedules(instance: dg.DagsterInstance) -> set[str]:
+    states = instance.all_instigator_state()
+    return {state.instigator_name for state in states if state.status.value == "STOPPED"}
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(timezone.utc).isoformat(timespec="seconds") if at else None

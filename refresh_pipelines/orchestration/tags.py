@@ -1,0 +1,22 @@
+"""Tags of runs: who asked for a run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from refresh_pipelines.spec import SourceSpec
+
+SOURCE, GROUP, TENANT, TRIGGER = "refresh/source", "refresh/group", "refresh/tenant", "refresh/trigger"
+FORCE = "refresh/force"
+_MARKS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
+
+
+def trigger_of(tags: Mapping[str, str]) -> str:
+    """Return what triggered a run, from its own tag or from the marks Dagster leaves."""
+    return tags.get(TRIGGER) or next((name for mark, name in _MARKS.items() if mark in tags), "manual")
+
+
+def run_tags(spec: SourceSpec, trigger: str) -> dict[str, str]:
+    """Return the tags every run of a source carries, whoever launched it."""
+    tags = {SOURCE: spec.source, GROUP: spec.group, TRIGGER: trigger}
+    return {**tags, TENANT: spec.tenant} if spec.tenant else tags

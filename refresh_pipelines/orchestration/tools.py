@@ -1,0 +1,40 @@
+"""The engine's tools as a run needs them; constructs plain objects and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from refresh_pipelines.fetch import Fetcher
+from refresh_pipelines.notices import Notices
+from refresh_pipelines.refresh import Tools
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.warehouse import LoadState, open_warehouse
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes tools on demand, so that loading definitions opens nothing.
+
+    Attributes:
+        adjust: last word on the tools, for tests that need another clock or session.
+    """
+
+    settings: Settings
+    adjust: Callable[[Tools], Tools] = field(default=lambda tools: tools)
+
+    def tools(self, progress: Callable[[str], None], recover: Callable[[LoadState], None]) -> Tools:
+        """Return tools for one run."""
+        tools = Tools(self.settings, open_warehouse(self.settings), Fetcher(self.settings))
+        adjusted = self.adjust(tools)
+        inner = adjusted.progress
+
+        def both(stage: str) -> None:
+            progress(stage)
+            inner(stage)
+
+        return replace(adjusted, progress=both, recover=recover)
+
+    def notices(self) -> Notices:
+        """Return the outbox of notices."""
+        return Notices(self.settings)
