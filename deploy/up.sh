@@ -38,10 +38,11 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Job control gives each server a process group of its own, so that Ctrl-C reaches only this script, which then tells
-# each server once: `dagster dev` leaves its children behind when a second interrupt cuts its shutdown short.
+# Job control gives each server a process group of its own: Ctrl-C reaches this script alone, which then tells each
+# server once. Without it bash starts background processes deaf to SIGINT, and Dagster then ignores SIGTERM with it.
 set -m
-export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:Function \`dev_command\` is superseded" # `dg` is not installed
+# It recommends `dg dev`, which is not installed.
+export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:Function \`dev_command\` is superseded"
 if [ "$REFRESH_UPSTREAM" = sandbox ] && ! listening "$sandbox_port"; then
   REFRESH_SANDBOX_PORT=$sandbox_port .venv/bin/refresh sandbox &
   sandbox=$!

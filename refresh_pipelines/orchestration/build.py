@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 import dagster as dg
@@ -16,21 +15,12 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
 
 
-@dg.logger
-def silent_logger(_: dg.InitLoggerContext) -> logging.Logger:
-    """Return a logger without output, for commands that print their own account of a run."""
-    logger = logging.Logger("refresh_pipelines.silent")
-    logger.addHandler(logging.NullHandler())
-    return logger
-
-
 def build_definitions(
     settings: Settings,
     catalogue: Catalogue | None = None,
     *,
     only: Iterable[str] | None = None,
     workshop: Workshop | None = None,
-    quiet: bool = False,
 ) -> dg.Definitions:
     """Return the definitions of a catalogue.
 
@@ -39,7 +29,6 @@ def build_definitions(
         catalogue: the sources; read from the settings' folders when not given.
         only: stems of the sources wanted, for a process that runs just these; schedules and sensors
             are then left out.
-        quiet: keep Dagster's log from the console; the event log has it all the same.
         workshop: makes the engine's tools; tests pass one with another clock or session.
     """
     catalogue = catalogue or load_catalogue(settings.catalog, settings.environ)
@@ -49,8 +38,7 @@ def build_definitions(
     assets = [source_asset(spec, workshop) for spec in specs]
     resources = {"io_manager": RefusingIOManager()}
     if wanted is not None:
-        loggers = {"console": silent_logger} if quiet else None
-        return dg.Definitions(assets=assets, resources=resources, loggers=loggers, executor=dg.in_process_executor)
+        return dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor)
     return dg.Definitions(
         assets=[*assets, *(broken_asset(broken) for broken in catalogue.broken.values())],
         schedules=[source_schedule(spec, settings) for spec in specs if spec.enabled],

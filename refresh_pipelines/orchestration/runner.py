@@ -31,9 +31,9 @@ class Order:
     keys: tuple[str, ...] = ()
 
 
-def repository(source: str, verbose: bool) -> dg.RepositoryDefinition:
+def repository(source: str) -> dg.RepositoryDefinition:
     """Return the definitions of one source; what `run_order` points Dagster at."""
-    return build_definitions(Settings.load(), only=[source], quiet=not verbose).get_repository_def()
+    return build_definitions(Settings.load(), only=[source]).get_repository_def()
 
 
 def run_order(
@@ -57,10 +57,11 @@ def run_order(
         keys: Sequence[str | None] = order.keys or (None,)
         return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
     result = dg.execute_job(
-        implicit_asset_job("refresh_pipelines.orchestration.runner", "repository", (spec.source, verbose)),
+        implicit_asset_job("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),
         instance,
         tags={**run_tags(spec, "manual"), **_partition_tags(order), **({FORCE: "true"} if force else {})},
         asset_selection=[key_of(spec)],
+        run_config=None if verbose else {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     return _complete(instance, order, result.run_id)
 
