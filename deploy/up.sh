@@ -23,15 +23,21 @@ fi
 .venv/bin/python -m refresh_pipelines.orchestration.instance
 
 ui='' sandbox=''
+# Each step gives the servers ten seconds: the first lets them end their children, the others leave nothing behind,
+# also where SIGINT is ignored (a background start) or a run is still in a server's process group.
 stop() {
   trap '' INT TERM HUP
   set +e # all of it, also when the terminal is gone and nothing can be printed
   echo "Stopping ..."
   for group in $ui $sandbox; do kill -INT "$group" 2>/dev/null; done
-  for group in $ui $sandbox; do wait "$group" 2>/dev/null; done
-  # What a server left behind, a run for instance, is still in the process group it was started in.
-  for group in $ui $sandbox; do
-    for signal in TERM 0 0 0 0 KILL; do kill -$signal -- "-$group" 2>/dev/null && sleep 1 || break; done
+  for signal in TERM KILL 0; do
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      alive=''
+      for group in $ui $sandbox; do kill -0 -- "-$group" 2>/dev/null && alive=yes; done
+      [ -z "$alive" ] && return
+      sleep 1
+    done
+    for group in $ui $sandbox; do kill -$signal -- "-$group" 2>/dev/null; done
   done
 }
 trap stop EXIT

@@ -14,7 +14,7 @@ import dagster as dg
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.events import outcomes_of_run
-from refresh_pipelines.orchestration.internals import implicit_asset_job
+from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import range_tags
 from refresh_pipelines.orchestration.tags import FORCE, run_tags
@@ -56,14 +56,14 @@ def run_order(
         message = f"{spec.name}: set {variable} in the environment or in .env"
         keys: Sequence[str | None] = order.keys or (None,)
         return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
-    result = dg.execute_job(
-        implicit_asset_job("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),
+    run_id = execute_asset_run(
         instance,
+        ("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),
         tags={**run_tags(spec, "manual"), **_partition_tags(order), **({FORCE: "true"} if force else {})},
-        asset_selection=[key_of(spec)],
+        assets=[key_of(spec)],
         run_config=None if verbose else {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
-    return _complete(instance, order, result.run_id)
+    return _complete(instance, order, run_id)
 
 
 def _partition_tags(order: Order) -> dict[str, str]:
