@@ -17,10 +17,6 @@ def _is_set(value: Any) -> bool:
     return value is not None
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
-
-
 def _is(*texts: Any) -> Callable[[Any], bool]:
     return lambda value: value in texts
 
@@ -31,14 +27,14 @@ REFUSED: dict[tuple[str, ...], Callable[[Any], bool]] = {
     ("load", "mode"): _is("snapshot", "append"),
     ("load", "history"): _is(True),
     ("load", "drift"): _is("evolve", "freeze"),
-    ("load", "reject_share"): _positive,
     ("partitions", "dynamic"): _is_set,
     ("partitions", "initial"): _is("all"),
     ("schedule", "frequency"): _is("on_event"),
     ("expect", "change"): _is_set,
 }
 IDLE: tuple[tuple[str, ...], ...] = (
-    ("request", "rate"),
+    # Any rejected row fails the load: stricter than asked, so nothing wrong is loaded.
+    ("load", "reject_share"),
     ("retry", "max_delay"),
     ("schedule", "catch_up"),
     ("schedule", "misfire_grace"),
