@@ -132,7 +132,6 @@ CASES = [
     ("mode: merge", "▸mode: append", "load.mode: append is not available"),
     ("mode: merge", "▸history: true", "load.history: true is not available"),
     ("mode: merge", "▸drift: evolve", "load.drift: evolve is not available"),
-    ("mode: merge", "▸reject_share: 0.1", "load.reject_share: 0.1 is not available"),
     ("  column: obs_date", "  ▸dynamic: files", "partitions.dynamic: files is not available"),
     ("  column: obs_date", "  ▸initial: all", "partitions.initial: all is not available"),
     ("table: fred_economic", "expect: {▸change: 25%}", "expect.change: 25% is not available"),
