@@ -7,44 +7,64 @@ corporate proxies and object stores inside a company, which are named hosts.
 from __future__ import annotations
 
 import ipaddress
+import re
+import unicodedata
 from collections.abc import Mapping
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from refresh_pipelines.errors import UpstreamRefused
 
-_LOCAL_NAMES = ("localhost", "metadata.google.internal", "metadata")
-_PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_LOCAL_NAMES = ("localhost", "ip6-localhost", "ip6-loopback", "metadata", "metadata.google.internal")
+_LOCAL_ZONES = (".localhost", ".localdomain", ".local", ".internal")
+# 127.1, 0x7f.0.0.1 and 2130706433 are addresses to the resolver, though not to Python.
+_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 
 def is_private(host: str) -> bool:
     """Whether a host is written as an address, or a name, that must not be reached from a YAML or a redirect."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name in _LOCAL_NAMES or name.endswith((".localhost", ".internal")):
+    # Clients fold other alphabets' digits and dots into plain ones before they connect.
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").rstrip(".").lower()
+    if name in _LOCAL_NAMES or name.endswith(_LOCAL_ZONES):
         return True
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        # Shorthand such as 127.1 or 0x7f000001 is an address to the resolver, though not to Python.
-        return name.replace(".", "").isdigit() or name.startswith("0x")
+        return all(_NUMBER.fullmatch(part) for part in name.split("."))
     return not address.is_global or address.is_multicast
 
 
 def guard(url: str, allow_private: bool, environ: Mapping[str, str]) -> None:
-    """Raise UpstreamRefused when `url` must not be asked.
+    """Raise UpstreamRefused when `url` must not be asked. The message holds nothing of the URL but scheme and host.
 
-    With a proxy configured the proxy decides what is reachable, so nothing is checked.
+    Where a proxy is configured for `url`, the proxy decides what is reachable.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UpstreamRefused(f"{url!r} is no web address", expected="http:// or https://", todo="Correct request.url.")
-    if allow_private or any(environ.get(name) for name in _PROXY_VARIABLES):
-        return
-    if is_private(parts.hostname):
+    try:
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, parts.hostname or ""
+    except ValueError:
+        scheme, host = "", ""
+    if scheme not in ("http", "https") or not host:
+        came = f"{scheme}://{host}" if scheme else "something else"
         raise UpstreamRefused(
-            f"the address {parts.hostname} lies inside a private network",
+            "the address is no web address", expected="http:// or https://", came=came, todo="Correct request.url."
+        )
+    if allow_private or _proxied(scheme, host, environ):
+        return
+    if is_private(host):
+        raise UpstreamRefused(
+            f"the address {host} lies inside a private network",
             expected="a public host",
             todo="Set request.allow_private: true if this upstream really is your own.",
         )
+
+
+def _proxied(scheme: str, host: str, environ: Mapping[str, str]) -> bool:
+    def value(name: str) -> str:
+        return environ.get(name) or environ.get(name.upper()) or ""
+
+    proxy = value(f"{scheme}_proxy") or value("all_proxy")
+    return bool(proxy) and not proxy_bypass_environment(host, {"no": value("no_proxy")})
 
 
 def rebase(logical: str, upstream: str | None) -> str:

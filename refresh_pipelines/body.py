@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from refresh_pipelines.redact import redact
 from refresh_pipelines.spec import SourceSpec
+
+# Some servers put kilobytes of empty lines before their pages.
+_HEAD = 16_384
+_PAGES = (b"<!doctype", b"<!--", b"<html", b"<head", b"<title", b"<body", b"<?xml", b"<script")
+
+
+def page_head(path: Path) -> bytes | None:
+    """Return the beginning of a file that is a web page or XML in place of data, None for anything else."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return head if looks_like_page(head) else None
 
 
 def looks_like_page(head: bytes) -> bool:
-    """Whether a body begins like HTML or XML, after byte-order marks and white space."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<script"))
+    """Whether a body begins like HTML or XML, after byte-order marks and white space, in UTF-8 or UTF-16."""
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
+    return text.startswith(_PAGES)
 
 
 def expected_kind(spec: SourceSpec) -> str:
@@ -22,8 +35,9 @@ def expected_kind(spec: SourceSpec) -> str:
 
 
 def excerpt(body: bytes, length: int = 120) -> str:
-    """Return the beginning of a body, readable on one line."""
-    return repr(" ".join(body[:length].decode("utf-8", "replace").split()))
+    """Return the beginning of a body, readable on one line; upstreams repeat requests with their keys."""
+    words = " ".join(body.lstrip()[: 4 * length].decode("utf-8", "replace").split())
+    return repr(redact(words)[:length])
 
 
 def lookup(document: Any, path: str) -> Any:
@@ -31,7 +45,7 @@ def lookup(document: Any, path: str) -> Any:
     for part in path.split(".") if path else ():
         if isinstance(document, Mapping):
             document = document.get(part)
-        elif isinstance(document, list) and part.isdigit() and int(part) < len(document):
+        elif isinstance(document, list) and part.isdecimal() and int(part) < len(document):
             document = document[int(part)]
         else:
             return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from refresh_pipelines.spec import Column
 
+# Python and PostgreSQL know no year 0.
+_FIRST = datetime(1, 1, 1)  # noqa: DTZ001 - compared with times of every kind
 _TYPES = {
     "text": pa.string(),
     "int": pa.int32(),
@@ -61,6 +64,9 @@ def _typed(text: pa.Array, column: Column) -> pa.Array:
     if column.type in ("int", "bigint"):
         # Arrow would also read 0x1f.
         text = _where(pc.match_substring_regex(text, r"^[+-]?[0-9]+$"), pc.replace_substring_regex(text, r"^\+", ""))
+    if column.type in ("date", "timestamp", "timestamptz"):
+        # Checked on the text, before anything turns the value into a Python one.
+        text = _where(pc.invert(pc.starts_with(text, "0000")), text)
     values = _cast(text, kind)
     return _where(pc.is_finite(values), values) if column.type == "double" else values
 
@@ -90,16 +96,16 @@ def _cast_each(text: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _strptime(text: pa.Array, column: Column) -> pa.Array:
     """Parse by format, and refuse what only parses by accident: 2023-02-31, or text left over."""
-    moment = pc.strptime(text, format=column.format, unit="us", error_is_null=True)
+    # In whole seconds, as strptime reads them: strftime would write fractions of finer units.
+    moment = pc.strptime(text, format=column.format, unit="s", error_is_null=True)
     again = pc.strftime(moment, format=column.format)
-    same = pc.equal(_plain(again), _plain(text))
+    same = pc.and_(pc.equal(_plain(again), _plain(text)), pc.greater_equal(moment, pa.scalar(_FIRST, moment.type)))
     return _where(same, moment).cast(arrow_type(column.type))
 
 
 def _plain(text: pa.Array) -> pa.Array:
-    """Lower case, without leading zeros of numbers and fractions of seconds: 02/05 and 2/5 are one date."""
-    text = pc.replace_substring_regex(pc.utf8_lower(text), r"\.0+$", "")
-    return pc.replace_substring_regex(text, r"(^|[^0-9])0+([0-9])", r"\1\2")
+    """Lower case, without leading zeros of numbers: 02/05 and 2/5 are one date."""
+    return pc.replace_substring_regex(pc.utf8_lower(text), r"(^|[^0-9])0+([0-9])", r"\1\2")
 
 
 def _without_nul(text: pa.Array) -> pa.Array:
@@ -108,14 +114,22 @@ def _without_nul(text: pa.Array) -> pa.Array:
 
 
 def _valid_json(text: pa.Array) -> pa.Array:
-    def valid(value: str | None) -> bool:
-        try:
-            json.loads(value or "null")
-        except ValueError:
-            return False
-        return True
+    return _where(pa.array([_is_json(value or "null") for value in text.to_pylist()], pa.bool_()), text)
 
-    return _where(pa.array([valid(value) for value in text.to_pylist()], pa.bool_()), _without_nul(text))
+
+def _is_json(text: str) -> bool:
+    """Whether every warehouse takes it: no NaN, no NUL and no half of a surrogate pair, which Python all accepts."""
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant, parse_int=str, parse_float=str)
+        plain = json.dumps(document, ensure_ascii=False)
+        plain.encode()
+    except (ValueError, RecursionError):
+        return False
+    return "\\u0000" not in plain.replace("\\\\", "")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _out_of_range(values: pa.Array, column: Column) -> pa.Array | None:

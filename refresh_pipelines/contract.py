@@ -17,7 +17,7 @@ from refresh_pipelines.cast import arrow_type, cast_text
 from refresh_pipelines.errors import ContractViolation, WrongPeriod
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.spec import Column, SourceSpec
-from refresh_pipelines.window import Window
+from refresh_pipelines.window import Window, fill
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _EXAMPLES = 3
@@ -52,7 +52,7 @@ class Contract:
         self.tally = Tally()
         self.schema = staged_schema(spec)
         self._rows_seen = 0
-        self._checked = False
+        self._names: list[str] = []
         # `refresh parse` may be asked without a partition; its column then stays empty.
         self.unbound = {
             name for name, column in spec.columns.items() if (p := placeholder(column)) and p not in window.fields
@@ -69,9 +69,9 @@ class Contract:
         self._conclude()
 
     def _require_fields(self, names: list[str]) -> None:
-        if self._checked:
+        if names == self._names:
             return
-        self._checked = True
+        self._names = names
         wanted = {
             column.source or name: name for name, column in self.spec.columns.items() if placeholder(column) is None
         }
@@ -84,18 +84,19 @@ class Contract:
                 todo=f"The layout may have changed: compare with samples/{self.spec.source}/ and adjust `columns`.",
             )
         dotted = {source.split(".")[0] for source in wanted}
-        self.notes.ignored = [name for name in names if name not in wanted and name not in dotted]
+        ignored = [name for name in names if name not in wanted and name not in dotted]
+        self.notes.ignored = list(dict.fromkeys([*self.notes.ignored, *ignored]))
 
     def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {}
         bad = pa.nulls(batch.num_rows, pa.bool_()).fill_null(False)
-        reasons: list[tuple[int, str]] = []
+        suspects: list[tuple[str, Column, pa.Array, pa.Array]] = []
         for name, column in self.spec.columns.items():
             text = self._text(batch, name, column)
             values, wrong = cast_text(text, column)
             wrong = pc.or_(wrong, self._null_in_required(name, column, values, wrong))
             if pc.any(wrong).as_py():
-                reasons += self._examples(name, column, text, wrong)
+                suspects.append((name, column, text, wrong))
                 bad = pc.or_(bad, wrong)
             columns[name] = values
         keep = self._kept(columns, bad)
@@ -105,9 +106,13 @@ class Contract:
         self.tally.filtered += batch.num_rows - kept
         self.tally.rejected += wrong_rows
         if wrong_rows:
-            flags = bad.to_pylist()
+            reasons = [
+                r
+                for name, column, text, wrong in suspects
+                for r in self._examples(name, column, text, pc.and_(wrong, bad))
+            ]
             room = _EXAMPLES - len(self.tally.reasons)
-            self.tally.reasons += [text for row, text in sorted(reasons) if flags[row]][: max(room, 0)]
+            self.tally.reasons += [text for _, text in sorted(reasons)][: max(room, 0)]
         good = pc.and_(keep, pc.invert(bad))
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema).filter(good)
 
@@ -115,7 +120,7 @@ class Contract:
         field_name = placeholder(column)
         if field_name is None:
             return batch.column(column.source or name)
-        value = None if name in self.unbound else str(self.window.fields[field_name])
+        value = None if name in self.unbound else fill("{" + field_name + "}", self.window, f"column {name}")
         return pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
 
     def _null_in_required(self, name: str, column: Column, values: pa.Array, wrong: pa.Array) -> pa.Array:
@@ -186,7 +191,7 @@ class Contract:
     def _wrong_period(self, column: str) -> WrongPeriod:
         tally, window = self.tally, self.window
         assert window.start is not None and window.end is not None  # noqa: S101 - a time window has both ends
-        first, last = window.start.date(), window.end.date()
+        first, last = fill("{start}|{end}", window, column).split("|")
         latest = pa.scalar(tally.latest, self.schema.field(column).type)
         earlier = not tally.fetched and pc.less(latest, self._bound(window.start, latest.type)).as_py()
         return WrongPeriod(

@@ -11,7 +11,7 @@ RefreshError
 ├── WarehouseBusy         busy: another program holds the warehouse or the same partition
 ├── SpecChanged           permanent: the YAML no longer fits the table it loads
 ├── Interrupted           interrupted: the run was cancelled
-└── InternalError         internal: a defect of ours
+└── InternalError         internal: a defect of ours, or the machine's trouble
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ class Interrupted(RefreshError):
 
 
 class InternalError(RefreshError):
-    """A defect of ours: the message asks for a report."""
+    """A defect of ours, or trouble of the machine we run on (disk, rights, memory): the message says which.
+
+    Neither is the upstream's doing, so neither counts against the source.
+    """
 
     error_class = "internal"

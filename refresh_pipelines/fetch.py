@@ -6,13 +6,11 @@ Here belongs what is true of any source's bytes on the way in. What the bytes me
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -21,22 +19,23 @@ from urllib3.exceptions import HTTPError
 
 from refresh_pipelines import __version__
 from refresh_pipelines.address import guard, rebase, unrebase
-from refresh_pipelines.body import excerpt, expected_kind, looks_like_page, lookup
-from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.body import excerpt, expected_kind, page_head
+from refresh_pipelines.credentials import credential
+from refresh_pipelines.errors import InternalError, UpstreamRefused
 from refresh_pipelines.redact import redact
+from refresh_pipelines.refusal import NotHere, Refusal, verdict
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Request, SourceSpec
+from refresh_pipelines.transfer import ACCEPT_ENCODING, body_chunks
+from refresh_pipelines.tries import BUDGET, TryFailed, retry_after, transport_failed
 from refresh_pipelines.window import Window, fill
 
+__all__ = ["Fetcher", "NotHere", "NotModified", "Payload", "Validators"]
+
 USER_AGENT = f"refresh_pipelines/{__version__} (unattended refresh of public data)"
-QUICK_WAITS = (1.0, 4.0)
-SLOW_WAITS = (10.0, 20.0)
-BUDGET = timedelta(seconds=60)
 MAX_REDIRECTS = 5
-CHUNK = 1 << 18
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524})
-_REDIRECT = frozenset({301, 302, 303, 307, 308})
-PLACEHOLDER = "sandbox-placeholder"
+PATIENCE = 10  # times the timeout of one read, for a whole body
+EXPLANATION = 4096  # bytes of an error body that are looked at
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,8 @@ class NotModified:
     url: str
 
 
-class NotHere(UpstreamRefused):
-    """The address holds no data: 404 or 410 (`page` false), or a web page in its place (`page` true)."""
-
-    def __init__(self, problem: str, *, page: bool, expected: str = "", came: str = "", todo: str = "") -> None:
-        super().__init__(problem, expected=expected, came=came, todo=todo)
-        self.page = page
-
-
 class Fetcher:
-    """Sends the requests of one process. Session, clock and sleep are injected for tests."""
+    """Sends the requests of one process. Session, clocks and sleep are injected for tests."""
 
     def __init__(
         self,
@@ -84,10 +75,11 @@ class Fetcher:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self.settings = settings
         self.session = session or requests.Session()
-        self.clock, self.sleep = clock, sleep
+        self.clock, self.sleep, self.now = clock, sleep, now
         self._last_sent: dict[str, float] = {}
 
     def fetch(
@@ -95,13 +87,15 @@ class Fetcher:
     ) -> Payload | NotModified:
         """Get one address of `spec.request.candidates` into `folder`.
 
+        No error is chained to what an HTTP library raised: its text holds the key.
+
         Raises:
             UpstreamUnavailable: transport errors, 408, 429 and 5xx, after quick tries within 60 s.
             NotHere: 404, 410, or a web page where data was expected.
             UpstreamRefused: other 4xx, a body over `max_bytes`, an address that is not allowed.
+            InternalError: the folder cannot be written to.
         """
-        call = _Call(self, spec, window, url, folder, known)
-        return call.run()
+        return _Call(self, spec, window, url, folder, known).run()
 
     def pace(self, host: str, rate: float | None) -> None:
         """Wait until the next request to `host` is within `rate` requests a second."""
@@ -112,98 +106,89 @@ class Fetcher:
         self._last_sent[host] = self.clock()
 
 
+def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from adding passwords of ~/.netrc, which no YAML names and no redirect would drop."""
+    return prepared
+
+
 class _Call:
     """One logical request with its tries; exists so that the parts need no ten arguments."""
 
     def __init__(
-        self,
-        fetcher: Fetcher,
-        spec: SourceSpec,
-        window: Window,
-        url: str,
-        folder: Path,
-        known: Validators | None,
+        self, fetcher: Fetcher, spec: SourceSpec, window: Window, url: str, folder: Path, known: Validators | None
     ) -> None:
         self.fetcher, self.spec, self.folder = fetcher, spec, folder
         self.request: Request = spec.request
-        self.secret = self._secret()
+        self.secret = credential(spec, fetcher.settings)
         self.prepared = self._prepare(url, window)
         self.logical = str(self.prepared.url)
         self.shown = redact(self.logical, [self.secret])
-        if known and known.url == self.shown:
-            self._condition(known)
+        self.conditional = bool(known and known.url == self.shown and self._condition(known))
         self.started = fetcher.clock()
 
     def run(self) -> Payload | NotModified:
         """Try until it works, the error is final, or the waits pass the budget."""
-        for attempt in range(len(QUICK_WAITS) + 1):
+        attempt = 0
+        while True:
             try:
                 return self._once()
-            except _Again as again:
-                wait = again.wait(attempt)
-                spent = self.fetcher.clock() - self.started
-                if wait is None or spent + wait > BUDGET.total_seconds():
-                    raise again.error from again.error.__cause__
-                self.fetcher.sleep(wait)
-        raise AssertionError("the last try either returns or raises")
-
-    def _secret(self) -> str:
-        auth = self.request.auth
-        if auth is None:
-            return ""
-        return self.fetcher.settings.environ.get(auth.env) or PLACEHOLDER
+            except TryFailed as failed:
+                error, wait = failed.error, failed.wait(attempt)
+            spent = self.fetcher.clock() - self.started
+            if wait is None or spent + wait > BUDGET.total_seconds():
+                raise error  # outside the handler, so that nothing is chained to it
+            self.fetcher.sleep(wait)
+            attempt += 1
 
     def _prepare(self, url: str, window: Window) -> requests.PreparedRequest:
         where = f"{self.spec.name}: request"
         params = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in self.request.params.items()}
         headers = {
             "User-Agent": USER_AGENT,
+            "Accept-Encoding": ACCEPT_ENCODING,
             **{k: fill(v, window, where) for k, v in self.request.headers.items()},
         }
-        auth = self.request.auth
+        auth, body = self.request.auth, self.request.body
         if auth and auth.query:
             params[auth.query] = self.secret
         if auth and auth.header:
             headers[auth.header] = auth.prefix + self.secret
-        body = self.request.body
+        asked = requests.Request(
+            self.request.method,
+            fill(url, window, where),
+            params=params,
+            headers=headers,
+            data=body if isinstance(body, str) else None,
+            json=body if isinstance(body, dict) else None,
+            auth=_no_auth,
+        )
         try:
-            return self.fetcher.session.prepare_request(
-                requests.Request(
-                    self.request.method,
-                    fill(url, window, where),
-                    params=params,
-                    headers=headers,
-                    data=body if isinstance(body, str) else None,
-                    json=body if isinstance(body, dict) else None,
-                )
-            )
+            return self.fetcher.session.prepare_request(asked)
         except (requests.RequestException, ValueError) as error:
-            raise UpstreamRefused(
-                f"{url!r} is no address that can be requested", came=str(error), todo="Correct request.url."
-            ) from error
+            came = self._clean(error)
+        raise UpstreamRefused(f"{url!r} cannot be requested", came=came, todo="Correct `request` in the YAML.")
 
-    def _condition(self, known: Validators) -> None:
+    def _condition(self, known: Validators) -> bool:
         if known.etag:
             self.prepared.headers["If-None-Match"] = known.etag
         if known.last_modified:
             self.prepared.headers["If-Modified-Since"] = known.last_modified
+        return bool(known.etag or known.last_modified)
 
     def _once(self) -> Payload | NotModified:
+        with self._follow() as response:
+            if response.status_code == 200:
+                return self._store(response)
+            if response.status_code == 304 and self.conditional:
+                return NotModified(self.shown)
+            raise self._refused(response)
+
+    @contextmanager
+    def _transport(self) -> Iterator[None]:
         try:
-            with self._follow() as response:
-                return self._answer(response)
-        except requests.exceptions.SSLError as error:
-            raise UpstreamRefused(
-                f"the certificate of {urlsplit(self.logical).hostname} was not accepted",
-                came=self._clean(error),
-                todo="Wait until the host has mended it, or name your own CA in REQUESTS_CA_BUNDLE.",
-            ) from error
-        except (requests.RequestException, HTTPError, OSError) as error:
-            problem = UpstreamUnavailable(
-                f"{self.shown} could not be read", came=self._clean(error), todo="It will be tried again."
-            )
-            problem.__cause__ = error
-            raise _Again(problem) from error
+            yield
+        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
+            raise transport_failed(error, self.shown, self._clean) from error
 
     def _follow(self) -> requests.Response:
         """Send, following redirects by hand so that each address is checked and rebased."""
@@ -212,143 +197,104 @@ class _Call:
             guard(logical, self.request.allow_private, settings.environ)
             sending.url = rebase(logical, settings.upstream)
             self.fetcher.pace(urlsplit(logical).netloc, self.request.rate)
-            seconds = self.request.timeout.total_seconds()
-            proxies = self.fetcher.session.merge_environment_settings(str(sending.url), {}, True, None, None)
-            response = self.fetcher.session.send(
-                sending, allow_redirects=False, timeout=(min(seconds, 15.0), seconds), **proxies
-            )
-            target = response.headers.get("Location")
-            if response.status_code not in _REDIRECT or not target:
+            response = self._send(sending)
+            if not response.is_redirect:
                 return response
             response.close()
-            previous, logical = logical, urljoin(logical, unrebase(target, settings.upstream))
+            previous, logical = logical, self._redirected(sending, response, logical)
             self._forget_credentials(sending, previous, logical)
-        raise UpstreamRefused(f"{self.shown} redirects more than {MAX_REDIRECTS} times", todo="Correct request.url.")
+        raise UpstreamRefused(f"{self.shown} redirects over {MAX_REDIRECTS} times", todo="Correct request.url.")
+
+    def _send(self, sending: requests.PreparedRequest) -> requests.Response:
+        session, seconds = self.fetcher.session, self.request.timeout.total_seconds()
+        with self._transport():
+            how = session.merge_environment_settings(str(sending.url), {}, True, None, None)
+            # Not session.send: it reads the whole body of a redirect, however large.
+            adapter, limits = session.get_adapter(str(sending.url)), (min(seconds, 15.0), seconds)
+            return adapter.send(sending, timeout=limits, **how)  # type: ignore[arg-type]
+
+    def _redirected(self, sending: requests.PreparedRequest, response: requests.Response, logical: str) -> str:
+        """Turn `sending` into the request a redirect asks for, and return its logical address."""
+        session, method = self.fetcher.session, sending.method
+        try:
+            target = session.get_redirect_target(response) or ""
+            sending.prepare_url(urljoin(logical, unrebase(target, self.fetcher.settings.upstream)), None)
+            session.rebuild_method(sending, response)
+        except (requests.RequestException, ValueError):
+            target = ""
+        if not target:
+            raise UpstreamRefused(f"{self.shown} redirects to what is no web address", todo="Correct request.url.")
+        if sending.method != method:
+            sending.body = None
+            for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
+                sending.headers.pop(name, None)
+        return str(sending.url)
 
     def _forget_credentials(self, sending: requests.PreparedRequest, previous: str, target: str) -> None:
-        auth = self.request.auth
-        if auth and auth.header and urlsplit(previous).netloc != urlsplit(target).netloc:
-            sending.headers.pop(auth.header, None)
+        if self.fetcher.session.should_strip_auth(previous, target):  # type: ignore[no-untyped-call]
+            sending.headers.pop("Cookie", None)
+            if self.request.auth and self.request.auth.header:
+                sending.headers.pop(self.request.auth.header, None)
 
-    def _answer(self, response: requests.Response) -> Payload | NotModified:
-        if response.status_code == 304:
-            return NotModified(self.shown)
-        if response.status_code == 200:
-            return self._store(response)
-        self._refuse(response)
-        raise AssertionError("_refuse always raises")
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        with self._transport():
+            yield from body_chunks(response, PATIENCE * self.request.timeout.total_seconds(), self.fetcher.clock)
 
     def _store(self, response: requests.Response) -> Payload:
         path = self.folder / f"payload-{hashlib.sha256(self.shown.encode()).hexdigest()[:8]}"
         digest, size = hashlib.sha256(), 0
-        with path.open("wb") as file:
-            for chunk in self._chunks(response):
-                digest.update(chunk)
-                size += len(chunk)
-                if size > self.request.max_bytes:
-                    raise UpstreamRefused(
-                        f"the body of {self.shown} is too large",
-                        expected=f"at most {self.request.max_bytes} bytes (request.max_bytes)",
-                        came="more",
-                        todo="Raise request.max_bytes if the source has really grown.",
-                    )
-                file.write(chunk)
+        try:
+            with path.open("wb") as file:
+                for chunk in self._chunks(response):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    self._require_room(size)
+                    file.write(chunk)
+        except OSError as error:
+            raise InternalError(
+                f"{path} cannot be written", came=str(error), todo="Check REFRESH_DATA_DIR, its rights and the disk."
+            ) from error
         self._refuse_page(path, response)
-        headers = response.headers
-        validators = Validators(self.shown, headers.get("ETag"), headers.get("Last-Modified"))
+        validators = Validators(self.shown, response.headers.get("ETag"), response.headers.get("Last-Modified"))
         known = validators if validators.etag or validators.last_modified else None
         return Payload(path, self.shown, digest.hexdigest(), size, known)
 
-    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """Yield decoded chunks; a body that only drips is given up after ten times the timeout."""
-        limit = self.fetcher.clock() + 10 * self.request.timeout.total_seconds()
-        for chunk in response.iter_content(CHUNK):
-            if self.fetcher.clock() > limit:
-                raise requests.Timeout(f"body not complete after {10 * self.request.timeout}")
-            yield chunk
+    def _require_room(self, size: int) -> None:
+        if size > self.request.max_bytes:
+            raise UpstreamRefused(
+                f"the body of {self.shown} is too large",
+                expected=f"at most {self.request.max_bytes} bytes (request.max_bytes)",
+                came="more",
+                todo="Raise request.max_bytes if the source has really grown.",
+            )
 
     def _refuse_page(self, path: Path, response: requests.Response) -> None:
-        with path.open("rb") as file:
-            head = file.read(512)
-        if looks_like_page(head):
+        head = page_head(path)
+        if head is not None:
+            kind = response.headers.get("Content-Type", "no content type")
             raise NotHere(
                 f"{self.shown} answered status 200 with a web page",
                 page=True,
                 expected=expected_kind(self.spec),
-                came=f"{response.headers.get('Content-Type', 'no content type')}, beginning {excerpt(head)}",
+                came=self._clean(f"{kind}, beginning {excerpt(head)}"),
                 todo="Open the address in a browser: it may have moved; then correct request.url.",
             )
 
-    def _refuse(self, response: requests.Response) -> None:
-        status = response.status_code
-        said = self._error_text(response)
-        came = f"HTTP {status}" + (f", {said}" if said else "")
-        if status in _TRANSIENT:
-            later = retry_after(response.headers.get("Retry-After"), datetime.now(timezone.utc))
-            problem = UpstreamUnavailable(
-                f"{self.shown} is not available now",
-                expected="HTTP 200",
-                came=came,
-                todo="It will be tried again.",
-            )
-            raise _Again(problem, after=later)
-        if status in (404, 410):
-            raise NotHere(
-                f"{self.shown} is not there", page=False, expected="HTTP 200", came=came,
-                todo="It may have moved or been withdrawn: look at the source's homepage, then correct request.url.",
-            )  # fmt: skip
-        refused = UpstreamRefused(
-            f"{self.shown} was refused", expected="HTTP 200", came=came, todo=self._advice(status)
-        )
-        if any(text in said for text in self.request.retry_on):
-            raise _Again(refused, slowly=True)
-        raise refused
+    def _refused(self, response: requests.Response) -> Exception:
+        after = retry_after(response.headers.get("Retry-After"), self.fetcher.now())
+        refusal = Refusal(self.shown, response.status_code, after, self._explanation(response))
+        return verdict(refusal, self.spec, self._clean)
 
-    def _advice(self, status: int) -> str:
-        auth = self.request.auth
-        if auth and status in (400, 401, 403):
-            return f"Check the value of {auth.env}."
-        return "Compare the request with the source's documentation, then correct the YAML."
-
-    def _error_text(self, response: requests.Response) -> str:
-        body = next(response.iter_content(4096), b"")
-        path = self.spec.format.error if self.spec.format else None
-        if path:
-            try:
-                said = lookup(json.loads(body), path)
-            except ValueError:
-                said = None
-            if said:
-                return self._clean(said)
-        return self._clean(excerpt(body)) if body else ""
+    def _explanation(self, response: requests.Response) -> bytes:
+        body = b""
+        try:
+            for chunk in self._chunks(response):
+                body += chunk
+                if len(body) >= EXPLANATION:
+                    break
+        except TryFailed:
+            return body  # the status decides, whether its explanation came whole or not
+        return body[:EXPLANATION]
 
     def _clean(self, said: object) -> str:
         return redact(" ".join(str(said).split()), [self.secret])
-
-
-class _Again(Exception):
-    """The try failed in a way that another try may mend."""
-
-    def __init__(self, error: RefreshError, after: float | None = None, *, slowly: bool = False) -> None:
-        super().__init__(str(error))
-        self.error, self.after, self.waits = error, after, SLOW_WAITS if slowly else QUICK_WAITS
-
-    def wait(self, attempt: int) -> float | None:
-        """Return the seconds to wait after try number `attempt`, or None when it was the last."""
-        if attempt >= len(self.waits):
-            return None
-        own = self.waits[attempt] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads callers, guards nothing
-        return own if self.after is None else max(self.after, own)
-
-
-def retry_after(text: str | None, now: datetime) -> float | None:
-    """Read `Retry-After` as seconds or as an HTTP date; None when absent or unreadable."""
-    if not text:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or timezone.utc) - now).total_seconds())

@@ -2,7 +2,8 @@
 
 The outbox (`ops.sqlite` in the data folder) is what makes a notice exactly one: the run that
 failed, the sensor that finds crashed runs and any number of processes may all report the same
-failure, and the first one's row wins. What could not be delivered stays and is tried again.
+failure, and the first one's row wins. What could not be delivered stays and is tried again; what the
+receiver refuses (4xx) waits longer, so that one bad notice holds no other one back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,16 +19,20 @@ from typing import Any
 
 import requests
 
+from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refresh import utc_now
 from refresh_pipelines.settings import Settings
 
 TIMEOUT = 5.0
 CLAIM = timedelta(minutes=1)
+REFUSED = timedelta(hours=1)
+# Of 4xx these may pass if sent again soon.
+_PASSING = frozenset({408, 425, 429})
 _TABLE = """
 CREATE TABLE IF NOT EXISTS outbox (
     event_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL,
-    created_at TEXT NOT NULL, claimed_at TEXT, delivered_at TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL, not_before TEXT NOT NULL, delivered_at TEXT, attempts INTEGER NOT NULL DEFAULT 0,
     last_error TEXT, UNIQUE (run_id, source));
 """
 
@@ -46,6 +51,13 @@ class Failure:
     error_class: str
     message: str
 
+    @classmethod
+    def of(cls, source: str, run_id: str, bad: Sequence[Outcome]) -> Failure:
+        """Return what to tell about a run's failed outcomes; the first one gives the class."""
+        keys = tuple(outcome.partition for outcome in bad if outcome.partition)
+        text = "\n".join(outcome.message or "" for outcome in bad)
+        return cls(source, run_id, keys, bad[0].error_class or "internal", text)
+
 
 class Notices:
     """The outbox and its delivery."""
@@ -61,34 +73,39 @@ class Notices:
         """
         if not self.settings.webhook_url:
             return False
-        now = self.clock().isoformat(timespec="seconds")
-        body = self._body(failure, now)
+        now = self.clock()
+        body = self._body(failure, now.isoformat(timespec="seconds"))
         with self._open() as connection:
             done = connection.execute(
-                "INSERT OR IGNORE INTO outbox (event_id, run_id, source, body, created_at) VALUES (?, ?, ?, ?, ?)",
-                (body["event_id"], failure.run_id, failure.source, json.dumps(body), now),
+                "INSERT OR IGNORE INTO outbox (event_id, run_id, source, body, created_at, not_before)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (body["event_id"], failure.run_id, failure.source, json.dumps(body), _text(now), _text(now)),
             )
         return done.rowcount == 1
 
     def deliver(self, session: requests.Session | None = None, budget: int = 4) -> list[str]:
         """Send up to `budget` waiting notices, oldest first, and return what went wrong.
 
-        Stops at the first failure: a receiver that is down is asked once, not once a notice.
+        Stops when the receiver is down, so that it is asked once and not once a notice.
         """
         url = self.settings.webhook_url
         if not url or not self.path.exists():
             return []
-        session = session or requests.Session()
+        session, problems = session or requests.Session(), []
         for _ in range(budget):
             claimed = self._claim()
             if claimed is None:
-                return []
+                break
             event_id, body = claimed
-            problem = self._post(session, url, event_id, body)
-            self._settle(event_id, problem)
+            sent = {**json.loads(body), "sent_at": self.clock().isoformat(timespec="seconds")}
+            status, problem = self._post(session, url, event_id, json.dumps(sent))
+            refused = status // 100 == 4 and status not in _PASSING
+            self._settle(event_id, problem, REFUSED if refused else timedelta(0))
             if problem:
-                return [problem]
-        return []
+                problems.append(problem)
+            if problem and not refused:
+                break
+        return problems
 
     def waiting(self) -> int:
         """Return how many notices are not delivered yet."""
@@ -125,37 +142,45 @@ class Notices:
 
     def _claim(self) -> tuple[str, str] | None:
         """Take the oldest waiting notice, so that no other process sends it at the same time."""
-        now = self.clock()
         with self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             row = connection.execute(
                 "SELECT event_id, body FROM outbox"
-                " WHERE delivered_at IS NULL AND (claimed_at IS NULL OR claimed_at < ?)"
-                " ORDER BY created_at, rowid LIMIT 1",
-                ((now - CLAIM).isoformat(),),
+                " WHERE delivered_at IS NULL AND not_before <= ? ORDER BY created_at, rowid LIMIT 1",
+                (_text(self.clock()),),
             ).fetchone()
             if row:
                 connection.execute(
-                    "UPDATE outbox SET claimed_at = ?, attempts = attempts + 1 WHERE event_id = ?",
-                    (now.isoformat(), row[0]),
+                    "UPDATE outbox SET not_before = ?, attempts = attempts + 1 WHERE event_id = ?",
+                    (_text(self.clock() + CLAIM), row[0]),
                 )
         return (row[0], row[1]) if row else None
 
-    def _post(self, session: requests.Session, url: str, event_id: str, body: str) -> str | None:
+    def _post(self, session: requests.Session, url: str, event_id: str, body: str) -> tuple[int, str | None]:
+        """Return the status (0: no answer) and what went wrong."""
         headers = {"Content-Type": "application/json", "X-Refresh-Event-Id": event_id}
         try:
-            response = session.post(url, data=body.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False)
+            # Streamed, because the answer's body is nobody's business and may never end.
+            with session.post(
+                url, data=body.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+            ) as response:
+                status = response.status_code
         except requests.RequestException as error:
-            return redact(f"the webhook could not be reached: {error}", [url])
-        if response.status_code >= 300:
-            return f"the webhook answered HTTP {response.status_code}"
-        return None
+            # The error's text names the path, which is the secret of most webhooks.
+            return 0, f"the webhook could not be reached: {type(error).__name__}"
+        return status, None if status < 300 else f"the webhook answered HTTP {status}"
 
-    def _settle(self, event_id: str, problem: str | None) -> None:
+    def _settle(self, event_id: str, problem: str | None, pause: timedelta) -> None:
+        now = self.clock()
         with self._open() as connection:
             if problem:
-                statement = "UPDATE outbox SET claimed_at = NULL, last_error = ? WHERE event_id = ?"
-                connection.execute(statement, (problem, event_id))
+                statement = "UPDATE outbox SET not_before = ?, last_error = ? WHERE event_id = ?"
+                connection.execute(statement, (_text(now + pause), problem, event_id))
             else:
                 statement = "UPDATE outbox SET delivered_at = ?, last_error = NULL WHERE event_id = ?"
-                connection.execute(statement, (self.clock().isoformat(timespec="seconds"), event_id))
+                connection.execute(statement, (_text(now), event_id))
+
+
+def _text(at: datetime) -> str:
+    """Write an instant so that texts sort as instants do."""
+    return at.isoformat(timespec="microseconds")

@@ -8,28 +8,27 @@ way out is an `Outcome`, or a `RefreshError` after which the table is as it was.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from refresh_pipelines.errors import ContractViolation, InternalError, RefreshError, WrongPeriod
+from refresh_pipelines.absent import behind_a_page, nowhere, unpublished_until
+from refresh_pipelines.errors import ContractViolation, RefreshError, WrongPeriod
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Validators
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.parse import Notes
+from refresh_pipelines.scratch import scratch
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged, stage
 from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.window import Window, since
-
-STALE_STAGING = timedelta(days=1)
 
 
 def utc_now() -> datetime:
@@ -87,7 +86,7 @@ def refresh(
     outcome.started_at = tools.clock().isoformat(timespec="seconds")
     story = _Story(spec, window, run_id, outcome)
     try:
-        with _staging(tools, run_id, window.partition) as folder:
+        with scratch(tools.settings.data_dir, run_id, window.partition, tools.clock()) as folder:
             return _refresh(story, tools, folder, force)
     except RefreshError as error:
         error.at(spec.name, window.partition)
@@ -98,7 +97,7 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
     known = _load_state(story, tools)
     # What was accepted under another YAML says nothing about what this one would read.
     story.known = known if known and known.spec_hash == story.spec.spec_hash and not force else None
-    story.window = since(story.spec, story.window, story.known.cursor if story.known else None)
+    story.window = since(story.spec, story.window, _cursor(story, tools.clock()))
     try:
         with _timed(story.outcome.seconds, "fetch"):
             answer, passed_over = _fetch(story, tools, folder)
@@ -117,8 +116,21 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
     return _commit(story, tools, answer, staged, known)
 
 
+def _cursor(story: _Story, now: datetime) -> str | None:
+    """Return where reading may go on from, None where all must be read.
+
+    A partition that is replaced would lose the rows before it. And one row dated far ahead by
+    mistake must not keep every later row from being asked for.
+    """
+    cursor = story.known.cursor if story.known and story.spec.load.mode == "merge" else None
+    if cursor is None:
+        return None
+    newest = datetime.fromisoformat(cursor)
+    return min(newest.replace(tzinfo=newest.tzinfo or timezone.utc), now).isoformat()
+
+
 def _load_state(story: _Story, tools: Tools) -> LoadState | None:
-    states, wait = tools.warehouse.states(story.spec.source)
+    states, wait = tools.warehouse.states(story.spec.source, story.spec.raw_table)
     story.outcome.seconds.wait += wait
     known = states.get(story.window.partition or "")
     if known:
@@ -136,20 +148,7 @@ def _fetch(story: _Story, tools: Tools, folder: Path) -> tuple[Payload | NotModi
             return tools.fetcher.fetch(spec, story.window, url, folder, validators), passed_over
         except NotHere as error:
             passed_over.append(error)
-    raise _nowhere(passed_over)
-
-
-def _nowhere(passed_over: list[NotHere]) -> NotHere:
-    """Return one error for all addresses: the first that was more than a plain 404 speaks for them."""
-    first = next((error for error in passed_over if error.page), passed_over[0])
-    others = [f"{error.problem}: {error.came}" for error in passed_over if error is not first]
-    return NotHere(
-        first.problem,
-        page=first.page,
-        expected=first.expected,
-        came="; and ".join([first.came, *others]),
-        todo=first.todo,
-    )
+    raise nowhere(passed_over)
 
 
 def _stage(story: _Story, payload: Payload, folder: Path, passed_over: list[NotHere]) -> Staged:
@@ -157,43 +156,28 @@ def _stage(story: _Story, payload: Payload, folder: Path, passed_over: list[NotH
         try:
             staged = stage(story.spec, [payload.path], story.window, folder / "rows.arrow", story.notes)
         except WrongPeriod as wrong:
-            raise _behind_a_page(wrong, payload, passed_over) from wrong
+            raise behind_a_page(wrong, payload, passed_over) from wrong
     least = story.spec.expect.min_rows
     if staged.fetched < least:
-        raise ContractViolation(
+        few = ContractViolation(
             "the payload holds too few rows",
             expected=f"at least {least} (expect.min_rows)",
             came=f"{staged.fetched}" + (f", and {staged.filtered} that count as no rows" if staged.filtered else ""),
             todo="Nothing was loaded. Look at the payload; set expect.min_rows: 0 if an empty answer is in order.",
         )
+        few.fetched = staged.fetched
+        raise few
     return staged
-
-
-def _behind_a_page(wrong: WrongPeriod, payload: Payload, passed_over: list[NotHere]) -> WrongPeriod | NotHere:
-    """Prefer the web page at the right address over the wrong period at the fallback."""
-    page = next((error for error in passed_over if error.page), None)
-    if page is None or wrong.earlier:
-        wrong.came += f" at {payload.url}"
-        return wrong
-    return NotHere(
-        page.problem,
-        page=True,
-        expected=page.expected,
-        came=f"{page.came}; and {payload.url} holds {wrong.came}",
-        todo=page.todo,
-    )
 
 
 def _not_yet(story: _Story, now: datetime, error: NotHere | WrongPeriod) -> Outcome:
     """Return `not_yet` for a period that may still be unpublished; raise `error` otherwise."""
-    partitions, start = story.spec.partitions, story.window.start
-    sign = error.earlier if isinstance(error, WrongPeriod) else not error.page
-    grace = partitions.unpublished_for if partitions and partitions.time else None
-    if not (sign and grace and start and now < start + grace):
+    until = unpublished_until(story.spec, story.window, now, error)
+    if until is None:
         raise error
     story.outcome.outcome = "not_yet"
     story.outcome.message = f"{error.at(story.spec.name, story.window.partition)}"
-    story.outcome.notes.append(f"counts as unpublished until {(start + grace).date()}")
+    story.outcome.notes.append(f"counts as unpublished until {until.date()}")
     return story.outcome
 
 
@@ -214,12 +198,7 @@ def _same_bytes(story: _Story, tools: Tools, payload: Payload) -> Outcome:
     renewed = _with_validators(known, payload)
     if renewed != known:
         story.outcome.seconds.wait += tools.warehouse.touch(renewed)
-    counts = Counts(
-        fetched=last.fetched,
-        unchanged=last.fetched - last.duplicates,
-        duplicates=last.duplicates,
-        filtered=last.filtered,
-    )
+    counts = replace(last, added=0, updated=0, deleted=0, unchanged=last.fetched - last.rejected - last.duplicates)
     return _unchanged(story, counts)
 
 
@@ -316,32 +295,3 @@ def _timed(seconds: Seconds, part: str) -> Iterator[None]:
         yield
     finally:
         setattr(seconds, part, getattr(seconds, part) + time.monotonic() - begun)
-
-
-@contextmanager
-def _staging(tools: Tools, run_id: str, partition: str | None) -> Iterator[Path]:
-    """Yield an empty folder for this refresh; folders that a killed process left behind are swept."""
-    base = tools.settings.data_dir / "staging"
-    folder = base / run_id[:8] / (quote(partition, safe="") if partition else "all")
-    try:
-        _sweep(base, tools.clock())
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InternalError(
-            f"the folder {base} cannot be used",
-            came=str(error),
-            todo="Check REFRESH_DATA_DIR, its rights and the disk.",
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not any(folder.parent.iterdir()):
-            shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def _sweep(base: Path, now: datetime) -> None:
-    for folder in base.glob("*"):
-        if folder.stat().st_mtime < (now - STALE_STAGING).timestamp():
-            shutil.rmtree(folder, ignore_errors=True)

@@ -41,7 +41,7 @@ class Settings:
     sandbox: bool = False
     sandbox_port: int = 8088
     lock_timeout: timedelta = timedelta(minutes=5)
-    webhook_url: str | None = None
+    webhook_url: str | None = field(default=None, repr=False)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -51,7 +51,7 @@ class Settings:
         given = os.environ if environ is None else environ
         from_file = {k: v for k, v in dotenv_values(root / ".env").items() if v is not None}
         env = {**from_file, **given}
-        data_dir = (root / env.get("REFRESH_DATA_DIR", "data")).resolve()
+        data_dir = (root / Path(env.get("REFRESH_DATA_DIR") or "data").expanduser()).resolve()
         upstream = env.get("REFRESH_UPSTREAM", "live") or "live"
         port = _port(env, "REFRESH_SANDBOX_PORT", 8088)
         return cls(
@@ -84,7 +84,7 @@ def find_root() -> Path:
 
 def _catalog(text: str, root: Path) -> tuple[Path, ...]:
     names = [part for part in text.split(":") if part] or ["builtin"]
-    return tuple(BUILTIN_CATALOG if name == "builtin" else (root / name).resolve() for name in names)
+    return tuple(BUILTIN_CATALOG if name == "builtin" else (root / Path(name).expanduser()).resolve() for name in names)
 
 
 def _warehouse(text: str | None, root: Path, data_dir: Path) -> str:
@@ -101,7 +101,7 @@ def _upstream(text: str, port: int) -> str | None:
         return None
     if text == "sandbox":
         return f"http://127.0.0.1:{port}"
-    if re.match(r"https?://[^/]+", text):
+    if re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
         return text.rstrip("/")
     raise SettingsError(
         f"REFRESH_UPSTREAM={text!r}: expected live, sandbox or a base URL such as http://127.0.0.1:8000"
@@ -114,12 +114,12 @@ def _duration(env: Mapping[str, str], name: str, default: timedelta) -> timedelt
         return default
     try:
         return timedelta(seconds=float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_duration(text)
-    except ValueError as error:
-        raise SettingsError(f"{name}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(f"{name}={text!r}: {error}") from error
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name) or str(default)
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
         raise SettingsError(f"{name}={text!r}: expected a port number")
     return int(text)

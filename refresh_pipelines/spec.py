@@ -32,6 +32,8 @@ GROUPS = ("worldenergy", "meteo", "benin", "commodities", "autoload")
 LOAD_COLUMNS = ("_source", "_partition", "_first_seen_at", "_updated_at", "_run_id")
 # Raise when the meaning of parsing or casting changes: every source is then read anew once.
 PARSE_REVISION = 1
+# Of strptime, what means the same on every platform and comes out again as it went in.
+DIRECTIVES = "YmdHMSyjbBaApI%"
 
 LONGEST = timedelta(days=3650)
 
@@ -157,6 +159,28 @@ class Column(Model):
     max: float | None = None
     description: str = ""
 
+    @model_validator(mode="after")
+    def _fits_type(self) -> Column:
+        if self.format is not None:
+            self._check_format(self.format)
+        if (self.min is not None or self.max is not None) and not self.type.startswith(("int", "big", "dou", "dec")):
+            raise ValueError(f"min and max go with numbers, not with {self.type}")
+        return self
+
+    def _check_format(self, pattern: str) -> None:
+        if self.type == "timestamptz":
+            raise ValueError(
+                "format cannot be used with timestamptz, because it reads no zone: leave it out for ISO 8601 text with "
+                "an offset, or declare a timestamp"
+            )
+        if self.type not in ("date", "timestamp"):
+            raise ValueError(f"format goes with date and timestamp, not with {self.type}")
+        used = re.findall(r"%(.?)", pattern, re.DOTALL)
+        unknown = next((f"%{name}" for name in used if not name or name not in DIRECTIVES), None)
+        if unknown or not used:
+            known = " ".join(f"%{name}" for name in DIRECTIVES)
+            raise ValueError(f"format {pattern!r} has {unknown or 'no field'}; it may hold {known}")
+
     @field_validator("type")
     @classmethod
     def _decimal_fits(cls, value: str) -> str:
@@ -252,7 +276,7 @@ class Partitions(Model):
     def start_at(self) -> datetime | None:
         """First instant, UTC-aware."""
         if self.start is None or isinstance(self.start, datetime):
-            return self.start and self.start.replace(tzinfo=self.start.tzinfo or timezone.utc)
+            return self.start and self.start.replace(tzinfo=self.start.tzinfo or timezone.utc).astimezone(timezone.utc)
         return datetime(self.start.year, self.start.month, self.start.day, tzinfo=timezone.utc)
 
     @property

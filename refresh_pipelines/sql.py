@@ -1,11 +1,15 @@
-"""SQL identifiers: checked, then quoted. No statement is ever built from data."""
+"""SQL identifiers: checked, then quoted. No statement is ever built from data. And DuckDB's errors as ours."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+
+from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -30,3 +34,41 @@ def first_row(connection: duckdb.DuckDBPyConnection, statement: str, values: obj
     """
     rows = connection.execute(statement, values).fetchall()
     return rows[0] if rows else None
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Turn what DuckDB raises into a RefreshError that says what to do; `where` names the place.
+
+    A signal handler that raises while a statement runs is turned by DuckDB into a bare RuntimeError,
+    so a cancelled run would look like a defect: it becomes Interrupted.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _as_ours(error, where) from error
+    except RuntimeError as error:
+        if "interrupted" not in str(error).lower():
+            raise
+        raise _interrupted(where) from error
+
+
+def _as_ours(error: duckdb.Error, where: str) -> RefreshError:
+    came = " ".join(str(error).split())[:300]
+    if isinstance(error, duckdb.InterruptException):
+        return _interrupted(where)
+    if isinstance(error, duckdb.DataError | duckdb.IntegrityError):
+        return ContractViolation(
+            f"{where} cannot hold a value of the payload", came=came, todo="Nothing was loaded. Look at the payload."
+        )
+    if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        return InternalError(
+            f"{where} could not be read or written",
+            came=came,
+            todo="Nothing was loaded. Check disk space, memory and rights of REFRESH_DATA_DIR and REFRESH_WAREHOUSE.",
+        )
+    return InternalError(f"{where} refused a statement", came=came, todo="Nothing was loaded; please report it.")
+
+
+def _interrupted(where: str) -> Interrupted:
+    return Interrupted(f"cancelled while {where} was at work", todo="The table is as it was; run it again.")

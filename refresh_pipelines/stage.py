@@ -19,7 +19,7 @@ from refresh_pipelines.contract import Contract, staged_schema
 from refresh_pipelines.errors import ContractViolation
 from refresh_pipelines.parse import Notes, parse
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.sql import first_row, quote, told
 from refresh_pipelines.window import Window
 
 
@@ -68,7 +68,13 @@ def stage(spec: SourceSpec, payloads: Iterable[Path], window: Window, path: Path
 
 @contextmanager
 def _calculator(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:") as connection, pa.memory_map(str(path)) as source:
+    # Without a folder of its own a large sort would spill into the current one.
+    spill = str(path.with_suffix(".spill"))
+    with (
+        told("staging"),
+        duckdb.connect(":memory:", config={"temp_directory": spill}) as connection,
+        pa.memory_map(str(path)) as source,
+    ):
         connection.register("staged", pa.ipc.open_file(source).read_all())
         yield connection
 
@@ -96,13 +102,17 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: list
 
 def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:
     rows = "staged" if spec.load.duplicates == "refuse" else "(SELECT DISTINCT * FROM staged)"
-    query = f"SELECT {columns}, count(*) FROM {rows} GROUP BY {columns} HAVING count(*) > 1 ORDER BY ALL"  # noqa: S608 - quoted identifiers
+    query = (
+        f"SELECT {columns}, count(*), count(*) OVER () FROM {rows} GROUP BY {columns} HAVING count(*) > 1"  # noqa: S608 - quoted identifiers
+        " ORDER BY ALL LIMIT 3"
+    )
     conflicts = connection.execute(query).fetchall()
     if not conflicts:
         return
-    examples = "; ".join(f"({', '.join(map(str, row[:-1]))}) {row[-1]} times" for row in conflicts[:3])
+    examples = "; ".join(f"({', '.join(map(str, row[:-2]))}) {row[-2]} times" for row in conflicts)
+    number = conflicts[0][-1]
     raise ContractViolation(
-        f"{len(conflicts)} merge keys stand for several rows",
+        f"{number} merge keys stand for several rows" if number > 1 else "a merge key stands for several rows",
         expected=f"one row for each ({', '.join(spec.merge_key)})"
         + ("" if spec.load.duplicates == "refuse" else ", or rows identical in every column"),
         came=examples,

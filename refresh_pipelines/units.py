@@ -29,7 +29,7 @@ def format_duration(value: timedelta) -> str:
 
 def parse_size(text: object) -> int:
     """Read `200MB` (decimal units) as bytes; raise ValueError otherwise."""
-    if isinstance(text, int) and not isinstance(text, bool):
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
     found = re.fullmatch(r"(\d+)\s*(B|KB|MB|GB)", text) if isinstance(text, str) else None
     if not found:
@@ -39,7 +39,7 @@ def parse_size(text: object) -> int:
 
 def parse_rate(text: object) -> float:
     """Read `2/s`, `120/m` or `1000/h` as requests per second; raise ValueError otherwise."""
-    if isinstance(text, float):
+    if isinstance(text, float) and 0 < text < float("inf"):
         return text
     found = re.fullmatch(r"(\d+)/([smhd])", text) if isinstance(text, str) else None
     if not found or int(found[1]) == 0:

@@ -164,8 +164,12 @@ def _time_window(spec: SourceSpec, partitions: Partitions, key: str, names: dict
         start = datetime.strptime(key, pattern).replace(tzinfo=timezone.utc)
     except ValueError as error:
         raise UnknownPartition(f"{spec.name}: {key!r} is no {kind} partition; keys look like {example}") from error
+    if start.strftime(pattern) != key:
+        raise UnknownPartition(f"{spec.name}: {key!r} is no {kind} partition; keys look like {example}")
     if floor_period(kind, start, first_period(partitions)) != start:
-        raise UnknownPartition(f"{spec.name}: {key!r} is not the first day of a {kind}; keys look like {example}")
+        raise UnknownPartition(f"{spec.name}: {key!r} is not the beginning of a {kind}; keys look like {example}")
+    if start < first_period(partitions):
+        raise UnknownPartition(f"{spec.name}: {key!r} lies before the first partition, {example}")
     return Window(key, start=start, end=next_period(kind, start), names=names)
 
 
@@ -174,9 +178,9 @@ def fill(text: str, window: Window, where: str) -> str:
     fields = {k: _Instant(v) if isinstance(v, datetime) else v for k, v in window.fields.items()}
     try:
         return text.format(**fields)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         problem: RefreshError = UpstreamRefused(
-            f"{where} {text!r} names {error}, which this refresh has not",
+            f"{where} {text!r} names what this refresh has not ({error})",
             expected=f"one of {', '.join('{' + k + '}' for k in fields)}",
             todo="Correct the YAML, or name a partition.",
         )

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from refresh_pipelines_tests.command_home import Home
+    from refresh_pipelines_tests.dagster_bench import Bench
 
 hypothesis.settings.register_profile("local", deadline=None)
 # The same examples in every run, so that a failure comes from the change and not from the draw.
@@ -59,3 +65,33 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or name.lower() in {"http_proxy", "https_proxy", "all_proxy"}
         ):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the storage of a Dagster instance in which nothing has happened."""
+    from refresh_pipelines_tests.dagster_bench import make_empty_history  # noqa: PLC0415 - imports Dagster
+
+    return make_empty_history(tmp_path_factory.mktemp("history"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, empty_history: Path) -> Iterator[Bench]:
+    """Return a place to run refreshes through Dagster."""
+    from refresh_pipelines_tests.dagster_bench import Bench  # noqa: PLC0415 - imports Dagster
+
+    with Bench(tmp_path, empty_history) as bench:
+        yield bench
+
+
+@pytest.fixture
+def home(tmp_path: Path, empty_history: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """Return a root folder for commands, and be in it; what they change of the process is put back."""
+    from refresh_pipelines.sandbox import Sandbox  # noqa: PLC0415
+    from refresh_pipelines.settings import SAMPLES  # noqa: PLC0415
+    from refresh_pipelines_tests.command_home import Home  # noqa: PLC0415 - imports Dagster
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with Sandbox(SAMPLES) as sandbox:
+        yield Home(tmp_path, empty_history, sandbox)

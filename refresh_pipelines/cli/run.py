@@ -76,8 +76,8 @@ def run(
         print_json([outcome.item() for outcome in outcomes], ok)
     else:
         _print(outcomes, settings)
-        for b in broken:
-            click.echo(f"{b.name} was not refreshed, its YAML has problems: run `refresh check`.", err=True)
+    for b in broken:
+        click.echo(f"{b.name} was not refreshed, its YAML has problems: run `refresh check`.", err=True)
     sys.exit(0 if ok else 1)
 
 
@@ -110,10 +110,16 @@ def _known(spec: SourceSpec, key: str, now: datetime) -> str:
     except UnknownPartition as error:
         raise click.UsageError(str(error)) from error
     keys = partition_keys(spec, now)
+    if not keys:
+        raise click.UsageError(_nothing_due(spec))
     if key not in keys:
         hint = did_you_mean(key, keys[-40:]) or f"from {keys[0]} to {keys[-1]}"
         raise click.UsageError(f"{spec.name} has no partition {key!r} ({hint})")
     return key
+
+
+def _nothing_due(spec: SourceSpec) -> str:
+    return f"{spec.name} has no partition yet: the first one begins at {spec.partitions and spec.partitions.start}"
 
 
 def _run_all(
@@ -132,6 +138,10 @@ def _run_all(
     with open_instance(settings) as instance, _progress(len(orders), quiet) as step:
         for order in orders:
             step(order.spec.name)
+            if order.spec.partitions and not order.keys:
+                message = _nothing_due(order.spec)
+                yield Outcome(order.spec.source, order.spec.group, None, "not_yet", message=message)
+                continue
             yield from run_order(instance, order, settings, force=force, verbose=verbose)
 
 

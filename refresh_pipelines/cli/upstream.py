@@ -11,6 +11,8 @@ import requests
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES, Settings
 
+_PORT = "REFRESH_SANDBOX_PORT"
+
 
 @contextmanager
 def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
@@ -22,10 +24,16 @@ def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
     if not settings.sandbox or _is_served(settings):
         yield settings
         return
+    before = os.environ.get(_PORT)
     with Sandbox(SAMPLES) as sandbox:
         # Runs read their settings anew from the environment.
-        os.environ["REFRESH_SANDBOX_PORT"] = sandbox.base.rsplit(":", 1)[1]
-        yield Settings.load()
+        os.environ[_PORT] = sandbox.base.rsplit(":", 1)[1]
+        try:
+            yield Settings.load(root=settings.root)
+        finally:
+            del os.environ[_PORT]
+            if before is not None:
+                os.environ[_PORT] = before
 
 
 def _is_served(settings: Settings) -> bool:

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
+import itertools
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
+from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.orchestration.execute import execute
 from refresh_pipelines.orchestration.partitions import partitions_of
 from refresh_pipelines.orchestration.report import key_of
@@ -45,12 +48,32 @@ def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
     return refresh_source
 
 
-def broken_asset(broken: Broken) -> dg.AssetSpec:
-    """Return the visible stand-in of a source whose YAML cannot be used: it shows why and cannot run."""
+def broken_assets(catalogue: Catalogue) -> list[dg.AssetSpec]:
+    """Return the visible stand-ins of sources whose YAML cannot be used: they show why and cannot run.
+
+    A name may be the very thing that is wrong. One that Dagster refuses is made plain, and one that
+    another asset bears gets a number: otherwise one bad file would take the code location with it.
+    """
+    taken = {key_of(spec) for spec in catalogue.sources.values()}
+    out = []
+    for broken in catalogue.broken.values():
+        group, stem = _plain(broken.group), _plain(broken.source)
+        names = (stem if count == 1 else f"{stem}_{count}" for count in itertools.count(1))
+        key = next(key for name in names if (key := dg.AssetKey([group, name])) not in taken)
+        taken.add(key)
+        out.append(_broken_asset(broken, key))
+    return out
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", name) or "_"
+
+
+def _broken_asset(broken: Broken, key: dg.AssetKey) -> dg.AssetSpec:
     problems = "\n".join(f"- `{problem}`" for problem in broken.problems)
     return dg.AssetSpec(
-        dg.AssetKey([broken.group, broken.source]),
-        group_name=broken.group,
+        key,
+        group_name=key.path[0],
         description=f"**Disabled: the YAML of this source has problems.**\n\n{problems}\n\nMend the file, then reload.",
         metadata={
             "refresh/problems": dg.MetadataValue.md(problems),
@@ -62,8 +85,8 @@ def broken_asset(broken: Broken) -> dg.AssetSpec:
 
 
 def host_of(spec: SourceSpec) -> str:
-    """Return the host a source asks: the name of its pool."""
-    return urlsplit(spec.request.candidates[0]).netloc or "unknown"
+    """Return the host a source asks, without port and in small letters: the name of its pool."""
+    return urlsplit(spec.request.candidates[0]).hostname or "unknown"
 
 
 def _retry_policy(spec: SourceSpec) -> dg.RetryPolicy:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
-from refresh_pipelines.orchestration.assets import broken_asset, source_asset
+from refresh_pipelines.orchestration.assets import broken_assets, source_asset
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
 from refresh_pipelines.orchestration.schedules import source_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
@@ -40,7 +40,7 @@ def build_definitions(
     if wanted is not None:
         return dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor)
     return dg.Definitions(
-        assets=[*assets, *(broken_asset(broken) for broken in catalogue.broken.values())],
+        assets=[*assets, *broken_assets(catalogue)],
         schedules=[source_schedule(spec, settings) for spec in specs if spec.enabled],
         sensors=[failure_sensor(specs, workshop)],
         resources=resources,

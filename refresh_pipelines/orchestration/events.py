@@ -17,24 +17,6 @@ def last_data_version(instance: dg.DagsterInstance, spec: SourceSpec, partition:
     return (event.tags or {}).get(DATA_VERSION_TAG) if event else None
 
 
-def settled_partitions(context: dg.AssetExecutionContext) -> set[str]:
-    """Return the partitions of this run's asset that an earlier attempt of the run reported."""
-    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
-    done = set()
-    for entry in context.instance.all_logs(context.run_id, of_type=kinds):
-        event = entry.dagster_event
-        recovered = event is not None and _is_recovered(event)
-        if event and event.asset_key == context.asset_key and event.partition and not recovered:
-            done.add(event.partition)
-    return done
-
-
-def _is_recovered(event: dg.DagsterEvent) -> bool:
-    if event.event_type != dg.DagsterEventType.ASSET_MATERIALIZATION:
-        return False
-    return "refresh/recovered" in event.step_materialization_data.materialization.metadata
-
-
 def history(instance: dg.DagsterInstance, spec: SourceSpec, limit: int, partition: str | None = None) -> list[Outcome]:
     """Return the newest outcomes of a source, newest first, from materializations and observations."""
     wanted = dg.AssetRecordsFilter(asset_key=key_of(spec), asset_partitions=[partition] if partition else None)

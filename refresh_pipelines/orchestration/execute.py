@@ -6,14 +6,16 @@ fails naming the bad ones. A retry inside the run takes up only what was not set
 
 from __future__ import annotations
 
+import sqlite3
 import traceback
 from collections.abc import Iterator
 
 import dagster as dg
 
+from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.errors import InternalError, Interrupted, RefreshError
 from refresh_pipelines.notices import Failure
-from refresh_pipelines.orchestration.events import last_data_version, settled_partitions
+from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.report import (
     key_of,
     materialization,
@@ -40,7 +42,14 @@ def execute(
     Raises:
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
-    yield from _Run(context, spec, workshop).execute()
+    try:
+        yield from _Run(context, spec, workshop).execute()
+    except dg.DagsterExecutionInterruptedError:
+        # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
+        stopped = dg.Failure(f"{spec.name}: the run was cancelled.", allow_retries=False)
+    else:
+        return
+    raise stopped
 
 
 class _Run:
@@ -49,6 +58,7 @@ class _Run:
         self.tags = dict(context.run.tags)
         self.trigger = trigger_of(self.tags)
         self.tools = workshop.tools(self._progress, self._recover)
+        self.last_try = context.retry_number >= spec.retry.attempts - 1
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
         self.secrets = [secret] if secret else []
 
@@ -57,48 +67,80 @@ class _Run:
         if missing:
             self.context.instance.add_run_tags(self.context.run_id, missing)
         keys = self._keys()
+        self._refuse_without_credential(keys)
+        settled = self._settled()
         bad: list[tuple[Outcome, RefreshError]] = []
         for key in keys:
+            if key in settled:
+                continue
+            started = self.tools.clock().isoformat(timespec="seconds")
             try:
                 yield from self._refresh(key, alone=len(keys) == 1)
             except RefreshError as error:
-                bad.append((failed(self.spec, key, error), error))
+                bad.append((self._failed(key, error, started), error))
                 self.context.log.error(str(error))  # noqa: TRY400 - tracebacks go to the debug log, redacted
                 if isinstance(error, Interrupted):
                     break
-        if bad:
-            self._fail(keys, bad)
+        before = [outcome for outcome in settled.values() if outcome.outcome == "failed"]
+        if bad or before:
+            self._fail(keys, before, bad)
         self._tell()
 
     def _keys(self) -> list[str | None]:
         if self.spec.partitions is None:
             return [None]
-        done = settled_partitions(self.context) if self.context.retry_number else set()
-        keys: list[str | None] = [key for key in self.context.partition_keys if key not in done]
-        if not keys and not done:
+        if not self.context.partition_keys:
             raise dg.Failure(
                 f"{self.spec.name}: the run names no partition; a range must go from an earlier to a later key.",
                 allow_retries=False,
             )
-        return keys
+        return [*self.context.partition_keys]
+
+    def _refuse_without_credential(self, keys: list[str | None]) -> None:
+        """End a run that somebody launched by hand although a key is missing; schedules do not ask for one."""
+        variable = missing_key(self.spec, self.workshop.settings)
+        if not variable:
+            return
+        message = f"{self.spec.name}: set {variable} in the environment or in .env; nothing was requested."
+        for key in keys:
+            blocked = Outcome(self.spec.source, self.spec.group, key, "blocked", message=message, trigger=self.trigger)
+            blocked.started_at = self.tools.clock().isoformat(timespec="seconds")
+            self.context.log_event(observation(self.spec, blocked))
+        self._tell()
+        raise dg.Failure(message, allow_retries=False)
+
+    def _settled(self) -> dict[str | None, Outcome]:
+        """Return what earlier attempts of this run have reported, by partition."""
+        if not self.context.retry_number:
+            return {}
+        outcomes = outcomes_of_run(self.context.instance, self.spec, self.context.run_id)
+        return {outcome.partition: outcome for outcome in outcomes}
 
     def _refresh(self, key: str | None, *, alone: bool) -> Iterator[dg.MaterializeResult[None]]:
         """Refresh one partition and report it while nobody else can refresh it."""
-        with exclusive(self.spec, key, self.workshop.settings) as wait:
-            outcome = self._attempt(key)
-            outcome.seconds.wait += wait
-            self.context.log.info(_sentence(self.spec, outcome))
-            if not outcome.success:
-                self.context.log_event(observation(self.spec, outcome))
-            elif alone:
-                # The one event of a run over one partition is its output, on which other steps may wait.
-                yield dg.MaterializeResult(
-                    asset_key=key_of(self.spec),
-                    metadata=metadata_of(outcome),
-                    data_version=dg.DataVersion(outcome.data_version),
-                )
-            else:
-                self.context.log_event(materialization(self.spec, outcome))
+        problem: RefreshError
+        try:
+            with exclusive(self.spec, key, self.workshop.settings) as wait:
+                outcome = self._attempt(key)
+                outcome.seconds.wait += wait
+                self.context.log.info(_sentence(self.spec, outcome))
+                if not outcome.success:
+                    self.context.log_event(observation(self.spec, outcome))
+                elif alone:
+                    # The one event of a run over one partition is its output, on which other steps may wait.
+                    yield dg.MaterializeResult(
+                        asset_key=key_of(self.spec),
+                        metadata=metadata_of(outcome),
+                        data_version=dg.DataVersion(outcome.data_version),
+                    )
+                else:
+                    self.context.log_event(materialization(self.spec, outcome))
+        except dg.DagsterExecutionInterruptedError:
+            # Also while waiting for the lock. Dagster would retry what was interrupted; nobody wants that.
+            problem = Interrupted("the run was cancelled", todo="No half of a load remains; run it again.")
+        else:
+            return
+        raise problem.at(self.spec.name, key)
 
     def _attempt(self, key: str | None) -> Outcome:
         try:
@@ -113,8 +155,6 @@ class _Run:
         except RefreshError:
             self._log_traceback()
             raise
-        except dg.DagsterExecutionInterruptedError:
-            problem: RefreshError = Interrupted("the run was cancelled", todo="The table is as it was; run it again.")
         except Exception as error:  # noqa: BLE001 - the boundary: whatever it is becomes a told failure, not a hidden one
             self._log_traceback()
             problem = InternalError(
@@ -125,43 +165,52 @@ class _Run:
         # Outside the handlers, so that no cause with an unredacted address travels into the event log.
         raise problem.at(self.spec.name, key)
 
-    def _fail(self, keys: list[str | None], bad: list[tuple[Outcome, RefreshError]]) -> None:
-        """End the run: tell a person if this was the last try, and let Dagster retry otherwise."""
-        retryable = any(error.retryable for _, error in bad)
-        again = retryable and self.context.retry_number < self.spec.retry.attempts - 1
-        settled = [outcome for outcome, error in bad if not (again and error.retryable)]
-        for outcome in settled:
-            outcome.run_id, outcome.trigger = self.context.run_id, self.trigger
-            self.context.log_event(observation(self.spec, outcome))
+    def _failed(self, key: str | None, error: RefreshError, started: str) -> Outcome:
+        outcome = failed(self.spec, key, error)
+        outcome.run_id, outcome.trigger, outcome.started_at = self.context.run_id, self.trigger, started
+        return outcome
+
+    def _fail(self, keys: list[str | None], before: list[Outcome], bad: list[tuple[Outcome, RefreshError]]) -> None:
+        """End the run: tell a person if this was the last try, and let Dagster retry otherwise.
+
+        Args:
+            keys: all partitions of the run.
+            before: what earlier attempts have given up, already reported.
+            bad: what failed in this one.
+        """
+        errors = [error for _, error in bad]
+        stopped = self.last_try or any(isinstance(error, Interrupted) for error in errors)
+        again = not stopped and any(error.retryable for error in errors)
+        for outcome, error in bad:
+            if not (again and error.retryable):
+                self.context.log_event(observation(self.spec, outcome))
+        outcomes = [*before, *(outcome for outcome, _ in bad)]
         if not again:
-            self._tell([outcome for outcome, _ in bad])
-        text = "\n".join(outcome.message or "" for outcome, _ in bad)
+            self._tell(outcomes)
+        text = "\n".join(outcome.message or "" for outcome in outcomes)
         if len(keys) > 1:
-            names = ", ".join(str(outcome.partition) for outcome, _ in bad)
-            text = f"{len(bad)} of {len(keys)} partitions failed: {names}\n{text}"
-        failure = dg.Failure(
-            text,
-            metadata={"refresh/error_class": ", ".join(sorted({error.error_class for _, error in bad}))},
-            allow_retries=again,
-        )
+            names = ", ".join(str(outcome.partition) for outcome in outcomes)
+            text = f"{len(outcomes)} of {len(keys)} partitions failed: {names}\n{text}"
+        classes = sorted({outcome.error_class or "internal" for outcome in outcomes})
+        failure = dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
         raise failure from None
 
     def _tell(self, bad: list[Outcome] | None = None) -> None:
-        """Write the notice of a failed run, deliver what waits, and bring status.json up to date."""
-        notices = self.workshop.notices()
-        if bad:
-            notices.report(
-                Failure(
-                    self.spec.source,
-                    self.context.run_id,
-                    tuple(outcome.partition for outcome in bad if outcome.partition),
-                    bad[0].error_class or "internal",
-                    "\n".join(outcome.message or "" for outcome in bad),
-                )
-            )
-        for problem in notices.deliver():
-            self.context.log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
-        write_status_file(self.context.instance, self.workshop.settings)
+        """Write the notice of a failed run, deliver what waits, and bring status.json up to date.
+
+        Trouble with that is no trouble of the refresh; what was not told here the sensor tells.
+        """
+        notices, log = self.workshop.notices(), self.context.log
+        try:
+            if bad:
+                notices.report(Failure.of(self.spec.source, self.context.run_id, bad))
+                if not self.workshop.settings.webhook_url:
+                    log.info("Nobody was told: REFRESH_WEBHOOK_URL is not set.")
+            for problem in notices.deliver():
+                log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
+            write_status_file(self.context.instance, self.workshop.settings)
+        except (OSError, sqlite3.Error) as error:
+            log.warning(f"The notice or status.json could not be written: {redact(str(error), self.secrets)}")
 
     def _recover(self, state: LoadState) -> None:
         """Emit the event of a commit whose process died before it could."""
@@ -169,7 +218,9 @@ class _Run:
         if last_data_version(self.context.instance, self.spec, key) == state.data_version:
             return
         self.context.log.warning(f"{self.spec.name}: the event of run {state.run_id} was lost; it is emitted now.")
-        self.context.log_event(materialization(self.spec, recovered_outcome(self.spec, state), recovered=True))
+        run = self.context.instance.get_run_by_id(state.run_id)
+        outcome = recovered_outcome(self.spec, state, trigger_of(run.tags if run else {}))
+        self.context.log_event(materialization(self.spec, outcome, recovered=True))
 
     def _progress(self, stage: str) -> None:
         self.context.log.debug(f"{self.spec.name}: {stage}")

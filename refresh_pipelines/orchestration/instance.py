@@ -60,8 +60,11 @@ def _moved(settings: Settings) -> Path:
     for path in _FOLDERS:
         section = config
         for name in path[:-1]:
-            section = section[name]
-        section[path[-1]] = str(settings.data_dir / Path(section[path[-1]]).relative_to("data"))
+            section = section.get(name) if isinstance(section, dict) else None
+        # Another store, or a folder elsewhere, stays what somebody has made it.
+        folder = section.get(path[-1]) if isinstance(section, dict) else None
+        if isinstance(folder, str) and Path(folder).is_relative_to("data"):
+            section[path[-1]] = str(settings.data_dir / Path(folder).relative_to("data"))
     target = settings.data_dir / "dagster.yaml"
     text = "# Written by refresh_pipelines from dagster.yaml of the root; edit that one.\n" + yaml.safe_dump(config)
     if not target.exists() or target.read_text() != text:

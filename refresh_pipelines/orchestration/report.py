@@ -64,7 +64,7 @@ def observation(spec: SourceSpec, outcome: Outcome) -> dg.AssetObservation:
     )
 
 
-def recovered_outcome(spec: SourceSpec, state: LoadState) -> Outcome:
+def recovered_outcome(spec: SourceSpec, state: LoadState, trigger: str) -> Outcome:
     """Return the outcome that a commit had and whose event was lost."""
     return Outcome(
         spec.source,
@@ -78,7 +78,7 @@ def recovered_outcome(spec: SourceSpec, state: LoadState) -> Outcome:
         run_id=state.run_id,
         started_at=state.committed_at.isoformat(timespec="seconds"),
         changed_at=state.changed_at,
-        trigger="manual",
+        trigger=trigger,
         notes=[f"the event of run {state.run_id} was lost after its commit"],
     )
 

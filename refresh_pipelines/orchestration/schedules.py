@@ -46,7 +46,7 @@ def _tick(
         at = context.scheduled_execution_time.astimezone(timezone.utc)
         variable = missing_key(spec, settings)
         if variable:
-            return dg.SkipReason(f"blocked: set {variable}")
+            return dg.SkipReason(f"blocked: set {variable} in the environment or in .env, then reload")
         keys = due_keys(spec, at)
         if spec.partitions and not keys:
             return dg.SkipReason(f"no partition is due: the first one begins at {spec.partitions.start}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from refresh_pipelines.body import excerpt, expected_kind, looks_like_page
+from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused
 from refresh_pipelines.parse.container import open_payload
 from refresh_pipelines.parse.csv import read_csv
@@ -43,13 +43,12 @@ def parse(spec: SourceSpec, path: Path, window: Window, notes: Notes) -> Iterato
         if spec.format.kind == "csv":
             yield from read_csv(stream, spec.format, notes)
         else:
-            yield from read_json(stream, spec.format, spec)
+            yield from read_json(stream, spec.format, spec, notes)
 
 
 def _refuse_page(spec: SourceSpec, path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(512)
-    if looks_like_page(head):
+    head = page_head(path)
+    if head is not None:
         raise UpstreamRefused(
             "the payload is a web page",
             expected=expected_kind(spec),
@@ -76,14 +75,23 @@ def _pieces(result: Any) -> Iterable[Any]:
 
 def _as_text(spec: SourceSpec, piece: Any) -> Iterator[pa.RecordBatch]:
     """Accept what parser authors like to return: a pandas DataFrame of strings, a table or a batch."""
-    if hasattr(piece, "to_dict"):
-        piece = pa.Table.from_pandas(piece, preserve_index=False)
-    if isinstance(piece, pa.RecordBatch):
-        piece = pa.Table.from_batches([piece])
-    if not isinstance(piece, pa.Table):
-        raise ContractViolation(
-            f"parser {spec.parser} returned {type(piece).__name__}",
-            expected="a pandas DataFrame, or an Arrow table or record batch, of text",
-            todo="Correct the parser.",
-        )
-    yield from piece.cast(pa.schema([(name, pa.string()) for name in piece.column_names])).to_batches()
+    came = type(piece).__name__
+    try:
+        if came == "DataFrame":
+            piece = pa.Table.from_pandas(piece, preserve_index=False)
+        if isinstance(piece, pa.RecordBatch):
+            piece = pa.Table.from_batches([piece])
+        if isinstance(piece, pa.Table) and len(set(piece.column_names)) == piece.num_columns:
+            text = piece.cast(pa.schema([(name, pa.string()) for name in piece.column_names]))
+            yield from text.to_batches()
+            return
+        if isinstance(piece, pa.Table):
+            came += " with a column name twice"
+    except pa.ArrowException as error:
+        came += f" that holds no text: {error}"
+    raise ContractViolation(
+        f"parser {spec.parser} returned something else than rows of text",
+        expected="a pandas DataFrame, or an Arrow table or record batch, of text",
+        came=came,
+        todo="Correct the parser.",
+    )

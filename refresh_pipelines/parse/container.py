@@ -7,6 +7,8 @@ they unpack to is counted while reading.
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.spec import Format
 
 _BOM = b"\xef\xbb\xbf"
+# ValueError: names that are no text, offsets outside the file. OSError: what bz2 says of bad data.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError, struct.error)
 
 
 class _Guarded(io.RawIOBase):
@@ -36,10 +40,8 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer)
-        try:
+        with _damage(self._name):
             data = self._inner.read(len(view))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise _broken(self._name, error) from error
         self._left -= len(data)
         if self._left < 0:
             raise UpstreamRefused(
@@ -69,7 +71,7 @@ def open_payload(form: Format, path: Path, limit: int) -> Iterator[io.BufferedRe
         with path.open("rb") as file:
             yield _without_bom(io.BufferedReader(_Guarded(file, "the payload", limit), 1 << 18))
         return
-    with _open_zip(path) as archive, archive.open(_member(archive, form.member)) as member:
+    with _open_zip(path) as archive, _open_member(archive, _member(archive, form.member)) as member:
         yield _without_bom(io.BufferedReader(_Guarded(member, f"member {member.name!r}", limit), 1 << 18))
 
 
@@ -83,19 +85,33 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
             came=f"{path.stat().st_size} bytes beginning {excerpt(head, 40)}",
             todo="Open the address in a browser: it may have moved; then correct request.url.",
         )
-    try:
+    with _damage(f"the ZIP archive of {path.stat().st_size} bytes"):
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise _broken(f"the ZIP archive of {path.stat().st_size} bytes", error) from error
 
 
-def _broken(what: str, error: Exception) -> UpstreamUnavailable:
-    return UpstreamUnavailable(
-        f"{what} is truncated or damaged",
-        expected="a complete archive",
-        came=str(error),
-        todo="The transfer may have been cut, or the upstream was writing the file: it will be tried again.",
-    )
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    with _damage(f"member {info.filename!r}"):
+        return archive.open(info)
+
+
+@contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Turn whatever the zip module and its decompressors say of damaged bytes into our own errors."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UpstreamRefused(
+            f"{what} is packed in a way that cannot be read",
+            came=str(error),
+            todo="Unpack it by hand to see what it is.",
+        ) from error
+    except _DAMAGE as error:
+        raise UpstreamUnavailable(
+            f"{what} is truncated or damaged",
+            expected="a complete archive",
+            came=str(error) or type(error).__name__,
+            todo="The transfer may have been cut, or the upstream was writing the file: it will be tried again.",
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, pattern: str) -> zipfile.ZipInfo:

@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.parse.encoding import is_utf8, not_encoded
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.spec import Format
 
 BLOCK = 4 << 20
-# Columns are read as bytes so that one stray latin-1 value does not stop a UTF-8 file.
-_MOST_COLUMNS = 4096
+# Columns are read as bytes so that one stray latin-1 value does not stop a UTF-8 file; those past
+# this number Arrow would read as whatever it takes them for.
+MOST_COLUMNS = 4096
 
 
 def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[pa.RecordBatch]:
@@ -27,7 +29,7 @@ def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[
         UpstreamRefused: nothing but white space.
     """
     names: list[str] | None = list(form.fields) or None
-    first = 1
+    first = 1 if names else 0  # rows are counted without the header
     for batch in _batches(stream, form):
         columns = [_decode(batch.column(i), form, notes, first) for i in range(batch.num_columns)]
         if names is None:
@@ -40,8 +42,8 @@ def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[
 
 
 def _batches(stream: io.BufferedReader, form: Format) -> Iterator[pa.RecordBatch]:
-    types = {f"f{i}": pa.binary() for i in range(_MOST_COLUMNS)}
-    encoding = "utf-8" if form.encoding.lower() in ("utf-8", "utf8", "ascii") else form.encoding
+    types = {f"f{i}": pa.binary() for i in range(MOST_COLUMNS)}
+    encoding = "utf-8" if is_utf8(form.encoding) else form.encoding
     try:
         reader = csv.open_csv(
             stream,
@@ -53,9 +55,13 @@ def _batches(stream: io.BufferedReader, form: Format) -> Iterator[pa.RecordBatch
             ),
             csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
+        if len(reader.schema) > MOST_COLUMNS:
+            raise _wrong_width(len(form.fields) or MOST_COLUMNS, len(reader.schema), form)
         yield from reader
     except pa.ArrowInvalid as error:
         raise _from_arrow(error, form) from error
+    except UnicodeDecodeError as error:
+        raise not_encoded("the CSV", form, error) from error
 
 
 def _from_arrow(error: pa.ArrowInvalid, form: Format) -> ContractViolation | UpstreamRefused:
@@ -108,13 +114,13 @@ def _decode_each(column: pa.Array, form: Format, notes: Notes, first: int) -> pa
     out: list[str] = []
     for number, value in enumerate(column.to_pylist(), first):
         try:
-            out.append(value.decode(form.encoding))
+            out.append(value.decode())
         except UnicodeDecodeError as error:
             if form.fallback is None:
-                raise ContractViolation(
-                    f"row {number} is not {form.encoding}", expected=f"text in {form.encoding}", came=repr(value[:40]),
-                    todo="Declare format.encoding, or format.fallback: latin-1 to accept and count such values.",
-                ) from error  # fmt: skip
-            out.append(value.decode(form.fallback))
+                raise not_encoded(f"row {number}" if number else "the header", form, error) from error
+            try:
+                out.append(value.decode(form.fallback))
+            except UnicodeDecodeError as second:
+                raise not_encoded(f"row {number}", form, second) from second
             notes.fallbacks += 1
     return pa.array(out, pa.string())

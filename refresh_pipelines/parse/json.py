@@ -11,32 +11,44 @@ import pyarrow as pa
 
 from refresh_pipelines.body import excerpt, lookup
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.parse.encoding import is_utf8, not_encoded
+from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.redact import redact
 from refresh_pipelines.spec import Format, SourceSpec
 
 BATCH = 50_000
 
 
-def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec) -> Iterator[pa.RecordBatch]:
+class _Number(str):
+    """A number as it was written."""
+
+    __slots__ = ()
+
+
+def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes: Notes) -> Iterator[pa.RecordBatch]:
     """Yield the objects of the list at `form.rows`; columns are their members and declared dotted paths.
 
     Raises:
         UpstreamUnavailable: an empty body, or a document that breaks off.
         UpstreamRefused: the declared error member is there.
-        ContractViolation: no list of objects where `form.rows` points.
+        ContractViolation: no list of objects where `form.rows` points, text in another encoding, or
+            nesting that no table is made of.
     """
-    rows = _rows(_document(stream), form)
+    rows = _rows(_document(stream.read(), form, notes), form)
     names = _names(rows, spec)
     for begin in range(0, len(rows), BATCH):
         piece = rows[begin : begin + BATCH]
-        arrays = [pa.array([_text(_value(row, name)) for row in piece], pa.string()) for name in names]
+        arrays = [_strings([_text(_value(row, name)) for row in piece]) for name in names]
         yield pa.RecordBatch.from_arrays(arrays, names=names)
 
 
-def _document(stream: io.BufferedReader) -> Any:
-    body = stream.read()
+def _document(body: bytes, form: Format, notes: Notes) -> Any:
     try:
-        return json.loads(body, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError) as error:
+        text = _decoded(body, form, notes)
+        return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+    except RecursionError as error:
+        raise ContractViolation("the JSON document is nested too deeply", came=excerpt(body, 60)) from error
+    except ValueError as error:
         what = "is empty" if not body.strip() else "is no complete JSON document"
         raise UpstreamUnavailable(
             f"the answer {what}",
@@ -46,13 +58,35 @@ def _document(stream: io.BufferedReader) -> Any:
         ) from error
 
 
+def _decoded(body: bytes, form: Format, notes: Notes) -> str:
+    encoding = (json.detect_encoding(body) or "utf-8") if is_utf8(form.encoding) else form.encoding
+    try:
+        return body.decode(encoding)
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            raise  # cut in the middle of a character
+        if not form.fallback:
+            raise not_encoded("the JSON document", form, error) from error
+        notes.fallbacks += 1
+        return body.decode(form.fallback)
+
+
+def _strings(values: list[str | None]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        # Half a surrogate pair, as a text cut between two \u escapes leaves it.
+        whole = [v and v.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for v in values]
+        return pa.array(whole, pa.string())
+
+
 def _rows(document: Any, form: Format) -> list[dict[str, Any]]:
     said = lookup(document, form.error) if form.error else None
-    if said:
+    if said and said != _Number(0):
         raise UpstreamRefused(
             "the upstream answered with an error",
             expected=f"a list at {form.rows!r}",
-            came=_text(said) or "",
+            came=redact(_text(said) or ""),
             todo="Check the request, and the key if there is one, against the source's documentation.",
         )
     rows = lookup(document, form.rows)
@@ -63,9 +97,9 @@ def _rows(document: Any, form: Format) -> list[dict[str, Any]]:
             came=_shape(document if rows is None else rows),
             todo="Compare the payload with the sample; if the layout has changed, adjust format.rows.",
         )
-    wrong = next((row for row in rows if not isinstance(row, dict)), None)
-    if wrong is not None:
-        raise ContractViolation("a row is no object", expected="a list of objects", came=_shape(wrong))
+    wrong = [row for row in rows if not isinstance(row, dict)][:1]
+    if wrong:
+        raise ContractViolation("a row is no object", expected="a list of objects", came=_shape(wrong[0]))
     return rows
 
 
@@ -98,6 +132,15 @@ def _value(row: dict[str, Any], name: str) -> Any:
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _written(value)
+
+
+def _written(value: Any) -> str:
+    """Write JSON as `json.dumps` would, but numbers with the digits they came with."""
+    if isinstance(value, _Number):
+        return value
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_written(k)}:{_written(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -83,8 +83,10 @@ class Merged:
 class Warehouse(Protocol):
     """A place for tables. Every call is short, locked and safe from any number of processes."""
 
-    def states(self, source: str) -> tuple[dict[str, LoadState], float]:
+    def states(self, source: str, table: str = "") -> tuple[dict[str, LoadState], float]:
         """Return the load states of a source by partition, and the seconds waited for the lock.
+
+        Where `table` is named and no longer there, nothing is known: somebody dropped it to load anew.
 
         Raises:
             WarehouseBusy: somebody held the warehouse for too long.

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
-from refresh_pipelines.errors import WarehouseBusy
+from refresh_pipelines.errors import InternalError, WarehouseBusy
+from refresh_pipelines.sql import told
 from refresh_pipelines.warehouse.base import Commit, LoadState, Merged
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.merge import merge
 from refresh_pipelines.warehouse.state import ensure_state_tables, read_states, write_state
 
-_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_HELD = re.compile(r"Could not set lock on file|different configuration than existing connections")
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
+# DuckDB takes `raw.x` for a table of the catalogue that is named after the file.
+_SCHEMAS = ("raw", "refresh", "history", "quarantine")
 _POLL = 0.1
 
 
@@ -31,17 +35,16 @@ class DuckDBWarehouse:
     def __init__(self, path: Path, lock_timeout: float) -> None:
         self.path, self.lock_timeout = path, lock_timeout
 
-    def states(self, source: str) -> tuple[dict[str, LoadState], float]:
+    def states(self, source: str, table: str = "") -> tuple[dict[str, LoadState], float]:
         """See `Warehouse.states`."""
         if not self.path.exists():
             return {}, 0.0
-        with self._open(read_only=True) as (connection, wait):
-            return read_states(connection, source), wait
+        with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
+            return read_states(connection, source, table), wait
 
     def commit(self, commit: Commit) -> Merged:
         """See `Warehouse.commit`."""
-        with self._open() as (connection, wait), _transaction(connection):
-            ensure_state_tables(connection)
+        with self._writing() as (connection, wait):
             merged = merge(connection, commit, wait)
             write_state(connection, merged.state)
             commit.progress("merged")
@@ -49,8 +52,7 @@ class DuckDBWarehouse:
 
     def touch(self, state: LoadState) -> float:
         """See `Warehouse.touch`."""
-        with self._open() as (connection, wait), _transaction(connection):
-            ensure_state_tables(connection)
+        with self._writing() as (connection, wait):
             write_state(connection, state)
         return wait
 
@@ -63,34 +65,69 @@ class DuckDBWarehouse:
             return [column[0] for column in result.description or ()], result.fetchall()
 
     @contextmanager
-    def _open(self, *, read_only: bool = False) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with held(
-            self.path.with_name(self.path.name + ".lock"), self.lock_timeout, f"the warehouse {self.path.name}"
-        ) as wait:
-            begun = time.monotonic()
-            with self._connect(read_only, begun + self.lock_timeout - wait) as connection:
-                connection.execute("SET TimeZone = 'UTC'")
-                yield connection, wait + time.monotonic() - begun
+    def _writing(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
+        with (
+            self._open() as (connection, wait),
+            told(f"the warehouse {self.path.name}"),
+            _transaction(connection),
+        ):
+            ensure_state_tables(connection)
+            yield connection, wait
 
-    def _connect(self, read_only: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def _open(self, *, read_only: bool = False) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
+        """Yield a connection and the seconds waited for it, not counting the opening itself."""
+        if self.path.stem.lower() in _SCHEMAS:
+            raise InternalError(
+                f"the warehouse cannot be named {self.path.name}",
+                expected=f"another name than that of a schema ({', '.join(_SCHEMAS)})",
+                todo="Rename the file and REFRESH_WAREHOUSE, for instance to warehouse.duckdb.",
+            )
+        lock = self.path.with_name(self.path.name + ".lock")
+        with held(lock, self.lock_timeout, f"the warehouse {self.path.name}") as wait:
+            if not self.path.exists():
+                self._create()
+            connection, longer = self._connect(read_only, self.lock_timeout - wait)
+            with connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                yield connection, wait + longer
+
+    def _create(self) -> None:
+        """Make an empty warehouse beside its place, so that a kill leaves no half file there."""
+        new = self.path.with_name(self.path.name + ".new")
+        new.unlink(missing_ok=True)
+        with told(f"the new warehouse {self.path.name}"):
+            duckdb.connect(str(new)).close()
+        new.replace(self.path)
+
+    def _connect(self, read_only: bool, patience: float) -> tuple[duckdb.DuckDBPyConnection, float]:
+        begun = time.monotonic()
         while True:
+            waited = time.monotonic() - begun
             try:
-                return duckdb.connect(str(self.path), read_only=read_only)
-            except duckdb.IOException as error:
-                holder = _HOLDER.search(str(error))
-                if not holder:
-                    raise
-                if time.monotonic() >= deadline:
-                    raise self._busy(holder) from error
+                return duckdb.connect(str(self.path), read_only=read_only), waited
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                if not _HELD.search(str(error)):
+                    raise self._unusable(error) from error
+                if waited >= patience:
+                    raise self._busy(error) from error
             time.sleep(_POLL)
 
-    def _busy(self, holder: re.Match[str]) -> WarehouseBusy:
+    def _busy(self, error: duckdb.Error) -> WarehouseBusy:
+        found = _HOLDER.search(str(error))
         return WarehouseBusy(
             f"the warehouse {self.path.name} is open in another program",
             expected=f"the file to be free within {self.lock_timeout:g} s (REFRESH_LOCK_TIMEOUT)",
-            came=f"{holder['program']} (PID {holder['pid']}) holding it",
+            came=f"{found['holder']} holding it" if found else "a connection of this very process holding it",
             todo="Close it there (DuckDB lets nobody write while anybody reads); then run this again.",
+        )
+
+    def _unusable(self, error: duckdb.Error) -> InternalError:
+        return InternalError(
+            f"the warehouse {self.path} cannot be opened",
+            expected="a DuckDB database file",
+            came=" ".join(str(error).split())[:300],
+            todo="Set REFRESH_WAREHOUSE to another file, or move this one away: a new one is then loaded from scratch.",
         )
 
 
@@ -100,6 +137,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.rollback()
+        with suppress(duckdb.Error):  # closing rolls back too; the first error is the one to tell
+            connection.rollback()
         raise
     connection.commit()

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from refresh_pipelines.errors import WarehouseBusy
+from refresh_pipelines.errors import InternalError, WarehouseBusy
 from refresh_pipelines.redact import redact
 
 POLL = 0.02
@@ -27,10 +27,10 @@ POLL = 0.02
 @contextmanager
 def held(path: Path, timeout: float, what: str) -> Iterator[float]:
     """Hold the lock at `path`; yield the seconds waited for it. Raises WarehouseBusy."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=timeout, poll_interval=POLL)
     except Timeout as error:
         raise WarehouseBusy(
@@ -39,11 +39,19 @@ def held(path: Path, timeout: float, what: str) -> Iterator[float]:
             came=f"held by {owner(path)}",
             todo="Wait until that process has finished, or stop it; then run this again.",
         ) from error
+    except OSError as error:
+        raise InternalError(
+            f"{what} cannot be locked",
+            expected=f"a folder to write {path.name} in",
+            came=str(error),
+            todo="Check REFRESH_DATA_DIR and REFRESH_WAREHOUSE, their rights and the disk.",
+        ) from error
     try:
         _sign(path)
         yield time.monotonic() - begun
     finally:
-        _owner_file(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            _owner_file(path).unlink(missing_ok=True)
         lock.release()
 
 
@@ -62,4 +70,5 @@ def _owner_file(path: Path) -> Path:
 def _sign(path: Path) -> None:
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     program = redact(" ".join(psutil.Process().cmdline()))[:200]
-    _owner_file(path).write_text(json.dumps({"pid": os.getpid(), "since": since, "program": program}))
+    with suppress(OSError):  # on a full disk the name is missing in a message, nothing else
+        _owner_file(path).write_text(json.dumps({"pid": os.getpid(), "since": since, "program": program}))

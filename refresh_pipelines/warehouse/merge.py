@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import duckdb
@@ -33,7 +34,9 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) ->
         updated = step.update_changed()
         added = step.insert_new()
     finally:
-        connection.unregister("staged")
+        # In an aborted transaction this fails too, and would hide why it was aborted.
+        with suppress(duckdb.Error):
+            connection.unregister("staged")
     counts = Counts(
         fetched=staged.fetched,
         added=added,
@@ -45,7 +48,9 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) ->
     )
     if not counts.balanced() or counts.unchanged < 0:
         raise InternalError(
-            f"the counts of the merge do not add up: {counts}", todo="Nothing was loaded; please report it."
+            f"the counts of the merge do not add up: {counts}",
+            todo=f"Nothing was loaded. If somebody wrote into raw.{spec.raw_table} by hand, remove rows with equal "
+            f"({', '.join(spec.merge_key)}); otherwise please report it.",
         )
     changed = bool(added or updated or deleted)
     state = replace(
@@ -78,7 +83,7 @@ class _Step:
 
     def refuse_foreign_rows(self) -> None:
         """Stop when a staged key is somebody else's row."""
-        foreign = "t._source <> $source"
+        foreign = "t._source IS DISTINCT FROM $source"
         values: dict[str, object] = {"source": self.spec.source}
         if self.spec.load.mode == "replace_partition":
             foreign += " OR t._partition IS DISTINCT FROM $partition"
@@ -89,7 +94,7 @@ class _Step:
         )
         row = first_row(self.connection, query, values)
         if row:
-            where = f"{row[0]}[{row[1]}]" if row[1] else str(row[0])
+            where = f"{row[0]}[{row[1]}]" if row[1] else row[0] or "nobody we know (its _source is empty)"
             raise ContractViolation(
                 f"a row of raw.{self.spec.raw_table} belongs to {where}",
                 expected="rows that no other source or partition has written",

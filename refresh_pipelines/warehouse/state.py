@@ -30,13 +30,9 @@ def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_STATE_TABLES)
 
 
-def read_states(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, LoadState]:
-    """Return the load states of a source by partition key ("" without partitions)."""
-    known = first_row(
-        connection,
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = 'refresh' AND table_name = 'load_state'",
-    )
-    if not known:
+def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str = "") -> dict[str, LoadState]:
+    """Return the load states of a source by partition key ("" without partitions); see `Warehouse.states`."""
+    if not _exists(connection, "refresh", "load_state") or (table and not _exists(connection, "raw", table)):
         return {}
     query = f"SELECT {columns(_NAMES)} FROM refresh.load_state WHERE source = ?"  # noqa: S608 - own column names
     states = {}
@@ -45,6 +41,11 @@ def read_states(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str,
         values["counts"] = Counts(**json.loads(values["counts"]))
         states[values["partition"]] = LoadState(**values)
     return states
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    query = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?"
+    return first_row(connection, query, [schema, table]) is not None
 
 
 def write_state(connection: duckdb.DuckDBPyConnection, state: LoadState) -> None:

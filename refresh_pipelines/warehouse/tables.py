@@ -37,7 +37,8 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     """Create the raw table or add new nullable columns to it; return its quoted name.
 
     Raises:
-        SpecChanged: another type, another merge key, or a new column that may not be empty.
+        SpecChanged: another type, another merge key, or a new column that may not be empty; or
+            something of that name that no refresh has made.
     """
     name = f"raw.{quote(spec.raw_table)}"
     existing = dict(
@@ -50,11 +51,16 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     declared = {column: sql_type(spec.columns[column].type) for column in spec.columns}
     if not existing:
         _create(connection, name, spec, declared)
+        _describe(connection, name, spec)
         return name
-    _refuse_changes(connection, spec, existing, declared)
+    key = first_row(connection, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [spec.raw_table])
+    if key is None or not set(LOAD_COLUMNS) <= set(existing):
+        raise _not_ours(spec)
+    _refuse_changes(spec, tuple(key[0]), existing, declared)
     added = [column for column in declared if column not in existing]
     if added:
         _rebuild(connection, name, spec, existing, declared)
+    _describe(connection, name, spec)
     return name
 
 
@@ -64,7 +70,6 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec, 
     ]
     parts += [f"{quote(column)} {kind}" for column, kind in LOAD_COLUMNS.items()]
     connection.execute(f"CREATE TABLE {name} ({', '.join(parts)})")
-    _describe(connection, name, spec)
     connection.execute(
         'INSERT OR REPLACE INTO refresh.tables ("table", merge_key) VALUES (?, ?)',
         [spec.raw_table, list(spec.merge_key)],
@@ -73,11 +78,17 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec, 
 
 def _describe(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec) -> None:
     """Carry descriptions and units into the database, where a person with only SQL will look."""
+    known = _comments(connection, spec.raw_table)
     connection.execute(f"COMMENT ON TABLE {name} IS {_literal(spec.description)}")
     for column, declared in spec.columns.items():
-        text = declared.description + (f" [{declared.unit}]" if declared.unit else "")
-        if text:
+        text = f"{declared.description} [{declared.unit}]".lstrip() if declared.unit else declared.description
+        if text != (known.get(column) or ""):
             connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {_literal(text)}")
+
+
+def _comments(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str | None]:
+    query = "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'raw' AND table_name = ?"
+    return dict(connection.execute(query, [table]).fetchall())
 
 
 def _literal(text: str) -> str:
@@ -85,18 +96,23 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _refuse_changes(
-    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, existing: dict[str, str], declared: dict[str, str]
-) -> None:
+def _not_ours(spec: SourceSpec) -> SpecChanged:
+    return SpecChanged(
+        f"raw.{spec.raw_table} was not made by a refresh",
+        expected=f"no table of that name, or one with {', '.join(LOAD_COLUMNS)} and a row in refresh.tables",
+        todo="Rename it (ALTER TABLE … RENAME TO …), or give the source another `table:`.",
+    )
+
+
+def _refuse_changes(spec: SourceSpec, key: tuple[str, ...], existing: dict[str, str], declared: dict[str, str]) -> None:
     problems = [
         f"{column} is {existing[column]} in the table and {kind} in the YAML"
         for column, kind in declared.items()
         if column in existing and _plain(existing[column]) != _plain(kind)
     ]
-    row = first_row(connection, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [spec.raw_table])
-    if row and tuple(row[0]) != spec.merge_key:
+    if set(key) != set(spec.merge_key):
         problems.append(
-            f"the merge key is ({', '.join(row[0])}) in the table and ({', '.join(spec.merge_key)}) in the YAML"
+            f"the merge key is ({', '.join(key)}) in the table and ({', '.join(spec.merge_key)}) in the YAML"
         )
     problems += [
         f"{column} is new and may not be empty"
@@ -126,9 +142,12 @@ def _rebuild(
     """Add columns by writing the table anew: ALTER TABLE would put them behind the load columns."""
     # A column the YAML no longer declares keeps its values.
     kept = {column: kind for column, kind in existing.items() if column not in declared and column not in LOAD_COLUMNS}
+    comments = _comments(connection, spec.raw_table)
     old = f"raw.{quote('_old_' + spec.raw_table)}"
     connection.execute(f"ALTER TABLE {name} RENAME TO {quote('_old_' + spec.raw_table)}")
     _create(connection, name, spec, {**declared, **kept})
     shared = list(existing)
     connection.execute(f"INSERT INTO {name} ({columns(shared)}) SELECT {columns(shared)} FROM {old}")  # noqa: S608 - quoted identifiers
     connection.execute(f"DROP TABLE {old}")
+    for column in kept:
+        connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {_literal(comments[column] or '')}")

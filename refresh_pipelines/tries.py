@@ -1,0 +1,94 @@
+"""Trying again: which failures of a request may pass within seconds, and how long to wait for that."""
+
+from __future__ import annotations
+
+import random
+import re
+import ssl
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+
+import requests
+
+from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnavailable
+
+QUICK_WAITS = (1.0, 4.0)
+SLOW_WAITS = (10.0, 20.0)
+NO_WAITS = ()
+BUDGET = timedelta(seconds=60)
+_OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>:? ?")
+_NEVER = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidHeader,
+    UnicodeError,
+)
+
+
+class TryFailed(Exception):
+    """One try failed.
+
+    Attributes:
+        error: what to raise when no further try is made. It is not chained to what lies behind it:
+            the texts of HTTP libraries hold the whole address, key included.
+        waits: seconds before each further try; empty when another try is of no use.
+        after: seconds the upstream asked to wait, if it did.
+    """
+
+    def __init__(self, error: RefreshError, waits: tuple[float, ...] = QUICK_WAITS, after: float | None = None) -> None:
+        super().__init__(error.problem)
+        self.error, self.waits, self.after = error, waits, after
+
+    def wait(self, attempt: int) -> float | None:
+        """Return the seconds to wait after try number `attempt` (from 0), or None when it was the last."""
+        if attempt >= len(self.waits):
+            return None
+        own = self.waits[attempt] * random.uniform(0.8, 1.2)  # noqa: S311 - spreads callers, guards nothing
+        return own if self.after is None else max(self.after, own)
+
+
+def transport_failed(error: Exception, shown: str, clean: Callable[[object], str]) -> TryFailed:
+    """Say in our words why no whole answer came.
+
+    Args:
+        error: what an HTTP library or the operating system raised.
+        shown: the address, without credentials.
+        clean: masks credentials.
+    """
+    inner = _innermost(error)
+    said = clean(_OBJECT.sub("", str(inner)))
+    came = type(inner).__name__ + (f": {said}" if said else "")
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        refused = UpstreamRefused(
+            f"the certificate of {shown} was not accepted",
+            came=came,
+            todo="Wait until the host has mended it, or name your own CA in REQUESTS_CA_BUNDLE.",
+        )
+        return TryFailed(refused, NO_WAITS)
+    if isinstance(error, _NEVER):
+        refused = UpstreamRefused(f"{shown} cannot be requested", came=came, todo="Correct `request` in the YAML.")
+        return TryFailed(refused, NO_WAITS)
+    return TryFailed(UpstreamUnavailable(f"{shown} could not be read", came=came, todo="It will be tried again."))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Unwrap what requests and urllib3 wrap: the reason itself is short and repeats no address."""
+    while True:
+        held = [getattr(error, "reason", None), *error.args]
+        inner = next((value for value in held if isinstance(value, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner
+
+
+def retry_after(text: str | None, now: datetime) -> float | None:
+    """Read `Retry-After` as seconds or as an HTTP date; None when absent or unreadable."""
+    text = (text or "").strip()
+    if re.fullmatch(r"[0-9]+", text):
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or timezone.utc) - now).total_seconds())

@@ -1,0 +1,151 @@
+"""Payload files opened: marks at the beginning, ZIP archives in every state of damage, bombs."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.parse.container import open_payload
+from refresh_pipelines.settings import SAMPLES
+from refresh_pipelines.spec import Format
+
+ZIP = Format(kind="csv", archive="zip", member="data*.txt")
+YEAR = (SAMPLES / "bsee_ogora" / "ogora2025delimit.zip").read_bytes()
+OGORA = Format(kind="csv", archive="zip", member="ogora*delimit.txt")
+BOM = b"\xef\xbb\xbf"
+
+
+def zipped(*members: tuple[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", how) as archive:
+        for name, body in members:
+            archive.writestr(name, body)
+    return out.getvalue()
+
+
+def contents(folder, body: bytes, form: Format = ZIP, limit: int = 1_000_000) -> bytes:
+    path = folder / "payload"
+    path.write_bytes(body)
+    with open_payload(form, path, limit) as stream:
+        return stream.read()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("container")
+
+
+@pytest.mark.parametrize("marks", [b"", BOM, BOM + BOM, BOM * 3])
+def test_leading_byte_order_marks_are_dropped_and_later_ones_kept(folder, marks):
+    plain = Format(kind="csv")
+    assert contents(folder, marks + b"a\n" + BOM, plain) == b"a\n" + BOM
+    assert contents(folder, zipped(("data.txt", marks + b"a\n"))) == b"a\n"
+
+
+@pytest.mark.parametrize("short", [b"a", b"\xef\xbb", BOM])
+def test_files_shorter_than_a_mark_are_read_whole(folder, short):
+    assert contents(folder, short, Format(kind="csv")) == short.removeprefix(BOM)
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_the_one_declared_member_is_found_among_folders_and_others(folder, how):
+    body = zipped(("data/", b""), ("readme.md", b"?"), ("data/Data2025.TXT", b"a\n1\n"), how=how)
+    assert contents(folder, body) == b"a\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("members", "came"),
+    [
+        ([], "no members"),
+        ([("data/", b"")], "no members"),
+        ([("readme.txt", b"")], "'readme.txt'"),
+        ([("data1.txt", b""), ("data2.txt", b"")], "'data1.txt', 'data2.txt'"),
+    ],
+)
+def test_any_other_number_of_members_is_refused(folder, members, came):
+    with pytest.raises(UpstreamRefused, match=rf"exactly one member 'data\*.txt'; got {came}"):
+        contents(folder, zipped(*members))
+
+
+def test_names_that_climb_out_of_the_archive_write_nothing(folder):
+    before = sorted(folder.parent.rglob("*"))
+    for name in ("../../data.txt", "/etc/data.txt", "C:\\data.txt/data.txt"):
+        assert contents(folder, zipped((name, b"a\n"))) == b"a\n"
+    assert [p for p in sorted(folder.parent.rglob("*")) if p.name != "payload"] == [
+        p for p in before if p.name != "payload"
+    ]
+
+
+def test_an_encrypted_member_is_refused(folder):
+    body = bytearray(zipped(("data.txt", b"a\n")))
+    body[body.rindex(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(UpstreamRefused, match=r"encrypted; got data\.txt"):
+        contents(folder, bytes(body))
+
+
+def test_a_packing_nobody_knows_is_refused(folder):
+    body = bytearray(zipped(("data.txt", b"a\n")))
+    for mark, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        struct.pack_into("<H", body, body.rindex(mark) + offset, 99)
+    with pytest.raises(UpstreamRefused, match="packed in a way that cannot be read"):
+        contents(folder, bytes(body))
+
+
+def test_a_bomb_is_stopped_at_the_limit(folder):
+    with pytest.raises(UpstreamRefused, match=r"'data.txt' unpacks to more than request\.max_unpacked"):
+        contents(folder, zipped(("data.txt", b"0" * 50_000_000)))
+
+
+def test_a_member_of_exactly_the_limit_passes(folder):
+    assert len(contents(folder, zipped(("data.txt", b"0" * 1_000_000)))) == 1_000_000
+
+
+def test_a_wrong_check_sum_is_transient(folder):
+    body = bytearray(zipped(("data.txt", b"a\n1\n" * 1000), how=zipfile.ZIP_STORED))
+    body[200] ^= 1
+    with pytest.raises(UpstreamUnavailable, match=r"'data\.txt' is truncated or damaged.*CRC"):
+        contents(folder, bytes(body))
+
+
+@pytest.mark.parametrize(("form", "what"), [(ZIP, "a ZIP archive of CSV"), (Format(kind="csv"), "a CSV")])
+def test_an_empty_file_is_refused(folder, form, what):
+    with pytest.raises(UpstreamRefused, match=f"the file is empty; expected {what}; got 0 bytes"):
+        contents(folder, b"", form)
+
+
+def test_a_file_that_is_no_archive_is_refused_with_its_beginning(folder):
+    with pytest.raises(
+        UpstreamRefused, match="no ZIP archive; expected a ZIP archive; got 30 bytes beginning 'version https"
+    ):
+        contents(folder, b"version https://git-lfs.github")
+
+
+@given(st.integers(2, len(YEAR) - 1))
+def test_an_archive_cut_anywhere_is_transient(folder, length):
+    with pytest.raises(UpstreamUnavailable, match="truncated or damaged"):
+        contents(folder, YEAR[:length], OGORA)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(YEAR) - 1), st.integers(1, 255)), min_size=1, max_size=4))
+def test_a_damaged_archive_is_one_of_our_errors_or_whole(folder, hits):
+    body = bytearray(YEAR)
+    for place, change in hits:
+        body[place] ^= change
+    try:
+        found = contents(folder, bytes(body), OGORA)
+    except RefreshError as error:
+        assert error.error_class in {"transient", "permanent"}
+    else:
+        assert found == contents(folder, YEAR, OGORA)
+
+
+@given(st.binary(max_size=120))
+def test_no_bytes_after_pk_are_a_defect(folder, tail):
+    with pytest.raises(RefreshError):
+        contents(folder, b"PK" + tail)

@@ -1,0 +1,134 @@
+"""What staging promises: rows unique by merge key, and a hash of the content and of nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines_tests.workbench import spec_of, staged
+
+COLUMNS = {
+    "k": {"type": "text", "nullable": False, "strip": False},
+    "n": {"type": "int"},
+    "t": {"type": "text", "strip": False},
+    "noise": {"type": "text"},
+}
+SPEC = spec_of(columns=COLUMNS, load={"volatile": ["noise"]})
+values = st.fixed_dictionaries(
+    {
+        "n": st.none() | st.integers(-2, 2).map(str),
+        "t": st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=3),
+        "noise": st.none() | st.sampled_from(["x", "y"]),
+    }
+)
+rows = st.dictionaries(st.text("abcdé", min_size=1, max_size=3), values, max_size=6).map(
+    lambda by_key: [{"k": key, **rest} for key, rest in by_key.items()]
+)
+
+
+def content_hash(payload, spec=SPEC):
+    with tempfile.TemporaryDirectory() as folder:
+        return staged(spec, payload, Path(folder)).content_hash
+
+
+def content(payload):
+    """What the hash may know of a payload: empty text is no value, volatile columns do not count."""
+    return {(row["k"], row["n"], row["t"] or None) for row in payload}
+
+
+@settings(max_examples=25)
+@given(payload=rows, data=st.data())
+def test_the_hash_knows_neither_order_nor_volatile_columns(payload, data):
+    shuffled = data.draw(st.permutations(payload))
+    other = [{**row, "noise": "z"} for row in shuffled]
+    assert content_hash(other) == content_hash(payload)
+
+
+@settings(max_examples=40)
+@given(one=rows, two=rows)
+def test_two_payloads_have_one_hash_exactly_if_they_have_one_content(one, two):
+    assert (content_hash(one) == content_hash(two)) == (content(one) == content(two))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("k", "b"), ("n", "0"), ("n", "-1"), ("n", None), ("t", "X"), ("t", "x "), ("t", None), ("t", "1")],
+)
+def test_any_other_value_gives_another_hash(column, value):
+    row = {"k": "a", "n": "1", "t": "x", "noise": None}
+    assert content_hash([row]) != content_hash([{**row, column: value}])
+
+
+def test_a_value_that_moves_to_another_row_or_column_gives_another_hash():
+    apart = [{"k": "a", "n": "1", "t": None, "noise": None}, {"k": "b", "n": None, "t": None, "noise": None}]
+    moved = [{**apart[0], "n": None}, {**apart[1], "n": "1"}]
+    assert len({content_hash(apart), content_hash(moved)}) == 2
+    columns = {name: {"type": "text"} for name in ("k", "n", "t")}
+    left, right = [{"k": "a", "n": "1", "t": None}], [{"k": "a", "n": None, "t": "1"}]
+    assert content_hash(left, spec_of(columns=columns)) != content_hash(right, spec_of(columns=columns))
+
+
+def test_a_renamed_column_and_a_changed_type_give_another_hash():
+    row = [{"k": "a", "n": "1", "t": "1"}]
+    columns = {"k": {"type": "text"}, "n": {"type": "int"}, "t": {"type": "text"}}
+    renamed = {"k": {"type": "text"}, "number": {"type": "int", "from": "n"}, "t": {"type": "text"}}
+    wider = {**columns, "n": {"type": "bigint"}}
+    assert len({content_hash(row, spec_of(columns=c)) for c in (columns, renamed, wider)}) == 3
+
+
+def test_negative_zero_is_zero_as_the_comparison_of_rows_has_it():
+    spec = spec_of(columns={"k": {"type": "double"}, "v": {"type": "double"}})
+    zeros = [[{"k": sign, "v": other}] for sign in ("0.0", "-0.0") for other in ("0", "-0.0")]
+    assert len({content_hash(payload, spec) for payload in zeros}) == 1
+
+
+def test_identical_rows_are_collapsed_and_counted(tmp_path):
+    payload = [{"k": "a", "n": "1"}, {"k": "b", "n": None}, {"k": "a", "n": "1"}, {"k": "a", "n": "01"}]
+    ready = staged(spec_of(), [{"t": None, **row} for row in payload], tmp_path)
+    assert (ready.fetched, ready.rows, ready.duplicates) == (4, 2, 2)
+    assert sorted(ready.table().column("k").to_pylist()) == ["a", "b"]
+    once = [{"k": "b", "n": None, "t": None}, {"k": "a", "n": "1", "t": None}]
+    assert content_hash(once, spec_of()) == ready.content_hash
+
+
+def test_rows_of_one_key_that_differ_are_refused_naming_keys_and_times(tmp_path):
+    payload = [{"k": key, "n": str(n), "t": None} for key in "edcba" for n in range(2)] + [{"k": "a", "n": "2"}]
+    with pytest.raises(ContractViolation) as caught:
+        staged(spec_of(), [{"t": None, **row} for row in payload], tmp_path)
+    assert str(caught.value) == (
+        "5 merge keys stand for several rows; expected one row for each (k), or rows identical in every column; "
+        "got (a) 3 times; (b) 2 times; (c) 2 times. "
+        "Nothing was loaded. If the upstream has added a dimension, add its column to merge_key."
+    )
+
+
+def test_rows_that_differ_in_a_volatile_column_alone_are_refused_too(tmp_path):
+    payload = [{"k": "a", "n": "1", "t": "x", "noise": noise} for noise in ("1", "2")]
+    with pytest.raises(ContractViolation, match="a merge key stands for several rows"):
+        staged(SPEC, payload, tmp_path)
+
+
+def test_refuse_refuses_identical_rows(tmp_path):
+    spec = spec_of(load={"duplicates": "refuse"})
+    with pytest.raises(ContractViolation) as caught:
+        staged(spec, [{"k": "a", "n": "1", "t": "x"}] * 2, tmp_path)
+    assert "identical" not in str(caught.value)
+    assert caught.value.came == "(a) 2 times"
+
+
+def test_no_rows_are_staged_as_a_file_of_no_rows(tmp_path):
+    ready = staged(spec_of(), [], tmp_path)
+    assert (ready.fetched, ready.rows, ready.duplicates, ready.table().num_rows) == (0, 0, 0, 0)
+    assert ready.table().schema.field("n").type == pa.int32()
+    assert ready.content_hash != content_hash([{"k": "a", "n": None, "t": None}], spec_of())
+
+
+def test_staging_leaves_one_file(tmp_path):
+    staged(spec_of(), [{"k": "a", "n": "1", "t": "x"}] * 3, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["payload.json", "rows.arrow"]

@@ -1,0 +1,203 @@
+"""Partitions as keys and intervals; the arithmetic agrees with Dagster's."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refresh_pipelines.errors import UpstreamRefused
+from refresh_pipelines.orchestration.partitions import partitions_of
+from refresh_pipelines.window import (
+    UnknownPartition,
+    Window,
+    due_keys,
+    fill,
+    first_period,
+    key_format,
+    next_period,
+    partition_keys,
+    since,
+    window_of,
+)
+from refresh_pipelines_tests.workbench import spec_of
+
+UTC = timezone.utc
+KINDS = ["hour", "day", "week", "month", "quarter", "year"]
+
+
+def at(*parts):
+    return datetime(*parts, tzinfo=UTC)
+
+
+def timed(kind, start="2023-01-01", **more):
+    return spec_of(partitions={"time": kind, "start": start, **more}, params={"days": 7, "sites": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "start", "end"),
+    [
+        ("hour", "2026-01-31-05:00", at(2026, 1, 31, 5), at(2026, 1, 31, 6)),
+        ("hour", "2026-12-31-23:00", at(2026, 12, 31, 23), at(2027, 1, 1)),
+        ("day", "2024-02-28", at(2024, 2, 28), at(2024, 2, 29)),
+        ("day", "2024-02-29", at(2024, 2, 29), at(2024, 3, 1)),
+        ("day", "2025-12-31", at(2025, 12, 31), at(2026, 1, 1)),
+        ("week", "2025-12-28", at(2025, 12, 28), at(2026, 1, 4)),
+        ("month", "2024-02-01", at(2024, 2, 1), at(2024, 3, 1)),
+        ("month", "2025-12-01", at(2025, 12, 1), at(2026, 1, 1)),
+        ("quarter", "2025-10-01", at(2025, 10, 1), at(2026, 1, 1)),
+        ("year", "2024-01-01", at(2024, 1, 1), at(2025, 1, 1)),
+    ],
+)
+def test_a_key_is_the_first_instant_of_its_period(kind, key, start, end):
+    window = window_of(timed(kind), key)
+    assert (window.partition, window.start, window.end) == (key, start, end)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "why"),
+    [
+        ("day", "2024-02-30", "is no day partition"), ("day", "2024-2-3", "is no day partition"),
+        ("day", "2024-02-03-00:00", "is no day partition"), ("day", "", "is no day partition"),
+        ("hour", "2024-02-03-05:30", "is not the beginning of a hour"), ("hour", "2024-02-03", "is no hour partition"),
+        ("week", "2024-01-01", "is not the beginning of a week"),
+        ("month", "2024-01-15", "is not the beginning of a month"),
+        ("quarter", "2024-02-01", "is not the beginning of a quarter"),
+        ("year", "2024-07-01", "is not the beginning of a year"),
+        ("year", "2022-01-01", "lies before the first partition, 2023-01-01"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_none_says_what_keys_look_like(kind, key, why):
+    with pytest.raises(UnknownPartition, match=why) as caught:
+        window_of(timed(kind), key)
+    assert "2023-01-01" in str(caught.value)
+
+
+def test_a_source_without_partitions_has_one_window_and_no_key():
+    source = spec_of(params={"days": 7, "name": "x", "sites": ["a"]})
+    assert window_of(source, None) == Window(names={"days": 7, "name": "x"})
+    assert partition_keys(source, at(2026, 1, 1)) == due_keys(source, at(2026, 1, 1)) == []
+    with pytest.raises(UnknownPartition, match="has no partitions, so '2024-01-01' is none"):
+        window_of(source, "2024-01-01")
+
+
+def test_a_static_key_names_its_dimension_and_reads_from_the_start():
+    source = spec_of(partitions={"static": {"site": ["b", "a"]}, "start": "1971-01-04"})
+    window = window_of(source, "a")
+    assert (window.start, window.end, window.names) == (at(1971, 1, 4), None, {"site": "a"})
+    assert partition_keys(source, at(2026, 1, 1)) == due_keys(source, at(2026, 1, 1)) == ["b", "a"]
+    assert window_of(source, None) == Window()
+
+
+def test_fields_are_params_names_and_the_bounds_there_are():
+    assert window_of(timed("day"), "2024-02-03").fields == {
+        "days": 7, "partition": "2024-02-03", "start": at(2024, 2, 3), "end": at(2024, 2, 4)
+    }  # fmt: skip
+    assert Window().fields == {"partition": ""}
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "first"),
+    [
+        ("year", "2024-02-29", at(2025, 1, 1)), ("quarter", "2024-02-29", at(2024, 4, 1)),
+        ("month", "2024-02-01", at(2024, 2, 1)),
+        ("week", "2024-01-01", at(2024, 1, 7)), ("week", "2024-01-07", at(2024, 1, 7)),
+        ("week", "2024-01-06T22:00:00-05:00", at(2024, 1, 14)), ("day", "2024-01-01T01:00:00-05:00", at(2024, 1, 2)),
+        ("hour", "2024-01-01T02:30:00+02:00", at(2024, 1, 1, 1)), ("day", "2024-01-01T00:00:00", at(2024, 1, 1)),
+    ],
+)  # fmt: skip
+def test_a_start_inside_a_period_moves_up_to_the_next(kind, start, first):
+    assert first_period(timed(kind, start).partitions) == first
+
+
+def test_the_running_period_counts_only_with_an_offset():
+    now = at(2026, 3, 15)
+    assert partition_keys(timed("year"), now) == ["2023-01-01", "2024-01-01", "2025-01-01"]
+    assert partition_keys(timed("year", end_offset=1), now)[-1] == "2026-01-01"
+    assert window_of(timed("year"), "2026-01-01").running(now)
+    assert not window_of(timed("year"), "2025-01-01").running(now)
+    assert not Window().running(now)
+
+
+@pytest.mark.parametrize(
+    ("lookback", "now", "due"),
+    [
+        (0, at(2026, 3, 15), ["2026-03-14"]),
+        (3, at(2026, 3, 2, 23, 59), ["2026-02-26", "2026-02-27", "2026-02-28", "2026-03-01"]),
+        (3, at(2023, 1, 3), ["2023-01-01", "2023-01-02"]),
+        (3, at(2023, 1, 1, 12), []),
+        (3, at(2020, 1, 1), []),
+    ],
+)
+def test_a_tick_refreshes_the_newest_period_and_its_lookback(lookback, now, due):
+    assert due_keys(timed("day", lookback=lookback), now) == due
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    start=st.datetimes(datetime(1996, 1, 1), datetime(2026, 6, 1)),  # noqa: DTZ001
+    after=st.timedeltas(timedelta(days=-40), timedelta(days=400)),
+    offset=st.integers(0, 3),
+)
+def test_keys_and_windows_are_dagsters(kind, start, after, offset):
+    source = timed(kind, start.isoformat(), end_offset=offset)
+    now = start.replace(tzinfo=UTC) + after
+    dagsters = partitions_of(source)
+    keys = partition_keys(source, now)
+    assert keys == list(dagsters.get_partition_keys(current_time=now))
+    for key in {*keys[:2], *keys[-2:]}:
+        theirs, ours = dagsters.time_window_for_partition_key(key), window_of(source, key)
+        assert (ours.start, ours.end) == (theirs.start, theirs.end)
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 40), st.integers(0, 40))
+def test_periods_are_counted_without_gaps(kind, one, two):
+    start = first_period(timed(kind).partitions)
+    assert next_period(kind, next_period(kind, start, one), two) == next_period(kind, start, one + two)
+    end = next_period(kind, start, one)
+    assert window_of(timed(kind), end.strftime(key_format(kind))).start == end
+
+
+def test_reading_starts_a_lookback_before_the_newest_row():
+    source = spec_of(partitions={"static": {"site": ["a"]}, "start": "2020-01-01", "lookback": "45d"})
+    whole = window_of(source, "a")
+    assert since(source, whole, "2026-03-01").start == at(2026, 1, 15)
+    assert since(source, whole, "2026-03-01T12:00:00+02:00").start == at(2026, 1, 15, 10)
+    assert since(source, whole, "2020-01-10").start == at(2020, 1, 1)
+    assert since(source, whole, None) is whole
+    assert since(source, Window("a"), "2026-03-01").start == at(2026, 1, 15)
+
+
+def test_other_windows_are_not_narrowed():
+    window = window_of(timed("day", lookback=3), "2024-02-03")
+    assert since(timed("day", lookback=3), window, "2026-03-01") is window
+    assert since(spec_of(), Window(), "2026-03-01") == Window()
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("x{start:%Y}.zip", "x2024.zip"), ("{start}", "2024-02-03"), ("{end:%Y%m%d}", "20240204"), ("{days}", "7"),
+        ("{partition}/{start:%H:%M}", "2024-02-03/00:00"), ("plain", "plain"),
+    ],
+)  # fmt: skip
+def test_templates_are_filled_from_the_window(text, filled):
+    assert fill(text, window_of(timed("day"), "2024-02-03"), "url") == filled
+
+
+def test_an_hour_is_written_with_its_time():
+    window = window_of(timed("hour"), "2024-02-03-05:00")
+    assert fill("{start} {end}", window, "url") == "2024-02-03T05:00:00Z 2024-02-03T06:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["{site}", "{0}", "{}", "{start.year}", "{start[0]}", "{days:%Y}", "{open", "{partition.nothing}"]
+)
+def test_a_template_that_cannot_be_filled_names_what_there_is(text):
+    with pytest.raises(
+        UpstreamRefused, match=r"url .* names what this refresh has not .*\{days\}.*Correct the YAML"
+    ) as caught:
+        fill(text, window_of(timed("day"), "2024-02-03"), "url")
+    assert repr(text) in str(caught.value)
