@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -28,8 +31,20 @@ class Home:
         fred.write_text(fred.read_text().replace("  rate: 2/s\n", ""))  # nobody waits in a test
         self.environ = {"REFRESH_CATALOG": "catalog", "REFRESH_UPSTREAM": sandbox.base, "FRED_API_KEY": "planted5ecret"}
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the folder, and back again whatever a command changes."""
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
     def refresh(self, *args):
-        return CliRunner().invoke(main, args, env={"DAGSTER_HOME": None, **self.environ})
+        # The runner puts back the variables that it was given, whatever the command makes of them.
+        with self.entered():
+            return CliRunner().invoke(main, args, env={"DAGSTER_HOME": None, **self.environ})
 
     def items(self, *args):
         """Return the items that the command prints for programs."""
@@ -45,5 +60,5 @@ class Home:
 
     def runs(self):
         """Return all runs, oldest first."""
-        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+        with self.entered(), dg.DagsterInstance.from_config(str(self.folder)) as instance:
             return list(reversed(instance.get_runs()))

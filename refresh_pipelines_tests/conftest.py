@@ -85,13 +85,11 @@ def bench(tmp_path: Path, empty_history: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, empty_history: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """Return a root folder for commands, and be in it; what they change of the process is put back."""
+def home(tmp_path: Path, empty_history: Path) -> Iterator[Home]:
+    """Return a root folder for commands that need Dagster."""
     from refresh_pipelines.sandbox import Sandbox  # noqa: PLC0415
     from refresh_pipelines.settings import SAMPLES  # noqa: PLC0415
     from refresh_pipelines_tests.command_home import Home  # noqa: PLC0415 - imports Dagster
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     with Sandbox(SAMPLES) as sandbox:
         yield Home(tmp_path, empty_history, sandbox)

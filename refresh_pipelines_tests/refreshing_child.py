@@ -1,6 +1,8 @@
 """A process of its own for tests: refreshes once, with a way to die or a lack of something.
 
-python -m refresh_pipelines_tests.refreshing_child FOLDER BASE TROUBLE [SOURCE PARTITION]
+python -m refresh_pipelines_tests.refreshing_child FOLDER BASE TROUBLE [SOURCE PARTITION...]
+
+With TROUBLE `crowd` each partition is refreshed in a process of its own, all at once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.refresh import refresh
+from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.window import window_of
 from refresh_pipelines_tests.workbench import Bench, builtin, csv_spec, say
 
@@ -25,13 +28,28 @@ FULL = {"full-staging": "fetched", "full-warehouse": "staged"}
 def main() -> None:
     folder, base, trouble, *rest = sys.argv[1:]
     bench = Bench(Path(folder), base, lock_timeout=60)
-    spec, key = (builtin(rest[0]), rest[1]) if rest else (csv_spec(), None)
-    # Ten at once are ten runs; one alone has a name that the test knows.
-    run_id = f"{os.getpid():08}" if trouble == "ready" else "child-run"
+    spec, keys = (builtin(rest[0]), rest[1:]) if rest else (csv_spec(), [None])
+    if trouble == "crowd":
+        crowd(bench, spec, keys)
+    else:
+        one(bench, spec, keys[0], trouble, "child-run")
+
+
+def crowd(bench: Bench, spec: SourceSpec, keys: list[str]) -> None:
+    # Forked before anything is opened: ten interpreters would spend their time on imports.
+    children = []
+    for key in keys:
+        child = os.fork()
+        if child == 0:
+            one(bench, spec, key, "crowd", f"{os.getpid():08}")
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def one(bench: Bench, spec: SourceSpec, key: str | None, trouble: str, run_id: str) -> None:
     tools = replace(bench.tools(), progress=lambda stage: suffer(trouble, stage))
-    if trouble == "ready":
-        say("ready")
-        sys.stdin.readline()
     if trouble == "readonly":
         bench.settings.data_dir.mkdir(mode=0o555)
         give_up_root()

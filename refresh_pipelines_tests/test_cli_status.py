@@ -7,7 +7,10 @@ import json
 import pytest
 from filelock import FileLock
 
+from refresh_pipelines.sandbox import Sandbox
+from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines_tests.catalogues import MINI
+from refresh_pipelines_tests.command_home import Home
 from refresh_pipelines_tests.dagster_bench import FRED
 
 STATUS = [
@@ -15,6 +18,15 @@ STATUS = [
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
     "consecutive_failures", "score", "incident",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory, empty_history):
+    """Return a home with one good refresh that tests only look at."""
+    with Sandbox(SAMPLES) as sandbox:
+        home = Home(tmp_path_factory.mktemp("loaded"), empty_history, sandbox)
+        home.printed = home.items("run", "fred_fx", "--partition", "DEXUSEU")
+        yield home
 
 
 def refused(home):
@@ -33,18 +45,16 @@ def test_nothing_has_run_yet_and_that_is_no_failure(home):
     assert "never run" in row_of(result, "bsee_ogora")
 
 
-def test_status_gives_programs_the_same_fields_as_the_status_file(home):
-    home.refresh("run", "fred_fx", "--partition", "DEXUSEU")
-    items = home.items("status")
-    document = json.loads((home.folder / "data/status.json").read_text())
+def test_status_gives_programs_the_same_fields_as_the_status_file(loaded):
+    items = loaded.items("status")
+    document = json.loads((loaded.folder / "data/status.json").read_text())
     assert all(list(item) == STATUS for item in items)
     assert document["sources"] == items
     assert list(document) == ["version", "generated_at", "heartbeat", "sources"]
 
 
-def test_a_good_refresh_is_fresh(home):
-    home.refresh("run", "fred_fx", "--partition", "DEXUSEU")
-    result = home.refresh("status", "commodities/fred_fx")
+def test_a_good_refresh_is_fresh(loaded):
+    result = loaded.refresh("status", "commodities/fred_fx")
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 2
     assert "fresh" in row_of(result, "fred_fx")
@@ -81,8 +91,8 @@ def test_broken_and_disabled_sources_are_listed_as_such(home):
     assert home.refresh("status", "off").exit_code == 0
 
 
-def test_an_unknown_source_is_a_usage_error(home):
-    result = home.refresh("status", "fred_fy")
+def test_an_unknown_source_is_a_usage_error(loaded):
+    result = loaded.refresh("status", "fred_fy")
     assert result.exit_code == 2
     assert "did you mean fred_fx?" in result.stderr
 
@@ -102,9 +112,8 @@ def test_history_shows_good_and_bad_refreshes_newest_first(home):
     assert "HTTP 403" in "\n".join(rest)
 
 
-def test_history_has_the_items_that_run_has_printed(home):
-    printed = home.items("run", "fred_fx", "--partition", "DEXUSEU")
-    assert home.items("history") == printed
+def test_history_has_the_items_that_run_has_printed(loaded):
+    assert loaded.items("history") == loaded.printed
 
 
 def test_history_of_one_partition_and_of_few(home):
@@ -113,14 +122,8 @@ def test_history_of_one_partition_and_of_few(home):
     assert [item["partition"] for item in home.items("history", "--limit", "1")] == ["DEXMXUS"]
 
 
-def test_history_of_an_unknown_source_is_a_usage_error(home):
-    assert home.refresh("history", "fred_fy").exit_code == 2
-
-
-@pytest.fixture
-def loaded(home):
-    home.refresh("run", "fred_fx", "--partition", "DEXUSEU")
-    return home
+def test_history_of_an_unknown_source_is_a_usage_error(loaded):
+    assert loaded.refresh("history", "fred_fy").exit_code == 2
 
 
 def test_sql_prints_a_table_or_items(loaded):
@@ -163,8 +166,8 @@ def test_sql_before_the_first_refresh_says_so_and_creates_nothing(home):
     assert not (home.folder / "data/warehouse.duckdb").exists()
 
 
-def test_sql_names_who_holds_the_warehouse(loaded):
-    loaded.environ["REFRESH_LOCK_TIMEOUT"] = "0.1"
+def test_sql_names_who_holds_the_warehouse(loaded, monkeypatch):
+    monkeypatch.setitem(loaded.environ, "REFRESH_LOCK_TIMEOUT", "0.1")
     with FileLock(loaded.folder / "data/warehouse.duckdb.lock"):
         result = loaded.refresh("sql", "SELECT 1")
     assert result.exit_code == 1

@@ -101,7 +101,7 @@ class Model:
 
 
 @pytest.mark.parametrize("mode", ["merge", "replace_partition"])
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(steps=st.lists(step, min_size=1, max_size=5))
 def test_after_each_payload_the_table_and_the_counts_are_those_of_the_model(mode, steps):
     model = Model(mode)

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from refresh_pipelines.orchestration.events import history
-from refresh_pipelines.orchestration.tags import run_tags
+from refresh_pipelines.orchestration.tags import run_tags, trigger_of
 from refresh_pipelines.refresh import exclusive, refresh
 from refresh_pipelines.window import window_of
 from refresh_pipelines_tests.catalogues import MINI
@@ -99,19 +99,24 @@ def test_a_run_launched_without_tags_gets_them(bench):
     assert wanted.items() <= tags.items()
 
 
+def test_the_trigger_of_a_run_is_that_of_its_events(bench):
+    result = bench.launch("fred_fx", "DEXUSEU", dagster__backfill="abc")
+    assert bench.run(result).tags["refresh/trigger"] == "backfill"
+    assert values(bench.good(result)[0])["refresh/trigger"] == "backfill"
+
+
 @pytest.mark.parametrize(
-    ("mark", "trigger"),
+    ("tags", "trigger"),
     [
-        ({"dagster__backfill": "abc"}, "backfill"),
-        ({"dagster__schedule_name": "fred_fx_schedule"}, "schedule"),
-        ({"dagster__sensor_name": "probes"}, "sensor"),
-        ({"dagster__schedule_name": "s", "refresh__trigger": "catch_up"}, "catch_up"),
+        ({}, "manual"),
+        ({"dagster/backfill": "abc"}, "backfill"),
+        ({"dagster/schedule_name": "fred_fx_schedule"}, "schedule"),
+        ({"dagster/sensor_name": "probes"}, "sensor"),
+        ({"dagster/schedule_name": "s", "refresh/trigger": "catch_up"}, "catch_up"),
     ],
 )
-def test_the_trigger_is_read_from_what_launched_the_run(bench, mark, trigger):
-    result = bench.launch("fred_fx", "DEXUSEU", **mark)
-    assert bench.run(result).tags["refresh/trigger"] == trigger
-    assert values(bench.good(result)[0])["refresh/trigger"] == trigger
+def test_the_trigger_is_read_from_what_launched_the_run(tags, trigger):
+    assert trigger_of(tags) == trigger
 
 
 def commit_without_event(bench, key, revision="good"):

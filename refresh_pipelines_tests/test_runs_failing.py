@@ -145,8 +145,9 @@ def test_a_partition_somebody_else_refreshes_is_busy(bench):
     assert [values(event)["refresh/error_class"] for event in bench.bad(result)] == ["busy"]
 
 
-@pytest.mark.parametrize("stage", ["fetched", "staged", "merged"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stage", "number"), [("fetched", signal.SIGINT), ("staged", signal.SIGTERM), ("merged", signal.SIGTERM)]
+)
 def test_a_cancelled_run_is_told_as_interrupted_and_not_retried(retrying, stage, number):
     retrying.adjust = at(stage, lambda: os.kill(os.getpid(), number))
     result = retrying.launch("fred_fx", "DEXUSEU", "DEXMXUS")

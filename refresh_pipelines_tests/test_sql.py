@@ -49,14 +49,15 @@ def test_what_duckdb_raises_is_told_with_what_came_and_what_to_do(statement, kin
 
 def test_a_signal_in_the_middle_of_a_statement_is_an_interruption_and_no_defect():
     def stop(*_):
+        # DuckDB forgets a signal that comes while it still plans: come again, much later than it takes to stop.
+        signal.setitimer(signal.ITIMER_REAL, 5)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        with duckdb.connect() as connection, pytest.raises(Interrupted, match="cancelled while the place was at work"):
-            with told("the place"):
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
-                connection.execute("SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE hash(a, b) % 7 = 3")
+        with duckdb.connect() as connection, pytest.raises(Interrupted, match="cancelled while"), told("the place"):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            connection.execute("SELECT count(*) FROM range(1000000000) a, range(20) b WHERE hash(a, b) % 7 = 3")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -142,7 +142,10 @@ def _run_all(
                 message = _nothing_due(order.spec)
                 yield Outcome(order.spec.source, order.spec.group, None, "not_yet", message=message)
                 continue
-            yield from run_order(instance, order, settings, force=force, verbose=verbose)
+            outcomes = run_order(instance, order, settings, force=force, verbose=verbose)
+            yield from outcomes
+            if any(outcome.error_class == "interrupted" for outcome in outcomes):
+                return  # Ctrl-C means the command, and not only the run it happened to be in.
 
 
 @contextmanager

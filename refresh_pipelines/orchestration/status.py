@@ -99,7 +99,7 @@ def _failures_in_a_row(outcomes: list[Outcome]) -> int:
 def _overdue(spec: SourceSpec, last_success_at: datetime | None, now: datetime) -> bool:
     """Whether the last success is older than `freshness.checked`; never loaded is not overdue yet."""
     limit = spec.freshness.checked
-    return bool(spec.enabled and limit and last_success_at and now - last_success_at > limit)
+    return bool(spec.enabled and limit is not None and last_success_at and now - last_success_at > limit)
 
 
 def _next_run(spec: SourceSpec, now: datetime) -> datetime | None:

@@ -44,7 +44,7 @@ def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str =
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
-    query = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?"
+    query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
     return first_row(connection, query, [schema, table]) is not None
 
 

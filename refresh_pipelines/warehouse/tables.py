@@ -43,8 +43,9 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     name = f"raw.{quote(spec.raw_table)}"
     existing = dict(
         connection.execute(
-            "SELECT column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = 'raw' AND table_name = ? ORDER BY ordinal_position",
+            # information_schema tells the same twenty times slower.
+            "SELECT column_name, data_type FROM duckdb_columns()"
+            " WHERE schema_name = 'raw' AND table_name = ? ORDER BY column_index",
             [spec.raw_table],
         ).fetchall()
     )

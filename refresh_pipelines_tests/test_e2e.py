@@ -1,0 +1,338 @@
+"""The whole of it with live daemons, as `make up` starts them; run by `make e2e`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+import dagster as dg
+import psutil
+import pytest
+import requests
+import yaml
+
+from refresh_pipelines.sandbox import Sandbox
+from refresh_pipelines.settings import SAMPLES
+from refresh_pipelines_tests.catalogues import MINI, write
+from refresh_pipelines_tests.dagster_bench import values, wait_until
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = (
+    "refresh_pipelines",
+    "deploy",
+    "dagster.yaml",
+    "workspace.yaml",
+    "pyproject.toml",
+    "requirements.lock",
+    "Makefile",
+)
+HISTORY = "/example.org/data.csv"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a copy of the repository in a folder with a space, with the interpreter of this one."""
+    folder = tmp_path / "a copy"
+    folder.mkdir()
+    for name in OURS:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture
+def sandbox():
+    hold, arrived = Event(), Event()
+
+    def on_request(request):
+        if request.path == "/slow.example.org/data.csv":
+            arrived.set()
+            hold.wait(60)
+
+    with Sandbox(SAMPLES, on_request=on_request) as sandbox:
+        sandbox.arrived = arrived
+        yield sandbox
+        hold.set()
+
+
+def environment(root, **more):
+    ours = ("REFRESH_", "DAGSTER_", "MAKE", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PYTHONPATH": str(root), "FRED_API_KEY": "planted5ecret", **more}
+
+
+def command(root, *args, **more):
+    """Run a command in the root and return what it did; its output is in the assertion if it fails."""
+    env = environment(root, **more)
+    return subprocess.run(args, cwd=root, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Served:
+    """`deploy/up.sh` in the foreground of a process of its own, and questions to its GraphQL."""
+
+    def __init__(self, root, sandbox, log):
+        self.port, self.log = free_port(), log
+        env = environment(
+            root,
+            REFRESH_UPSTREAM=sandbox.base,
+            REFRESH_UI_PORT=str(self.port),
+            REFRESH_CATALOG="builtin:mine",
+        )
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                ["deploy/up.sh"], cwd=root, env=env, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def __enter__(self):
+        wait_until(self.loaded, 120, f"the location to be loaded; see {self.log}")
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """Interrupt as Ctrl-C does; return the processes that are left over."""
+        family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(90)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for process in alive:
+            process.kill()
+        return [process.pid for process in alive]
+
+    def ask(self, query, **variables):
+        answer = requests.post(
+            f"http://127.0.0.1:{self.port}/graphql", json={"query": query, "variables": variables}, timeout=30
+        ).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def loaded(self):
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            found = self.ask("{repositoriesOrError {... on RepositoryConnection {nodes {name location {name}}}}}")
+        except requests.RequestException:
+            return None
+        return [node["location"]["name"] for node in found["repositoriesOrError"].get("nodes", [])]
+
+    def launch(self, *path, **tags):
+        found = self.ask(
+            """mutation ($params: ExecutionParams!) {launchRun(executionParams: $params) {
+                __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}""",
+            params={
+                "selector": {
+                    "repositoryLocationName": "refresh_pipelines",
+                    "repositoryName": "__repository__",
+                    "pipelineName": "__ASSET_JOB",
+                    "assetSelection": [{"path": list(path)}],
+                    "assetCheckSelection": [],
+                },
+                "mode": "default",
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+            },
+        )["launchRun"]
+        return found["run"]["runId"]
+
+    def again(self, run_id):
+        """Re-execute a run as the UI's button does."""
+        found = self.ask(
+            """mutation ($params: ReexecutionParams!) {launchRunReexecution(reexecutionParams: $params) {
+                __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}""",
+            params={"parentRunId": run_id, "strategy": "ALL_STEPS"},
+        )["launchRunReexecution"]
+        return found["run"]["runId"]
+
+    def ended(self, run_id):
+        """Return a run's status and tags once it has ended."""
+        query = "query ($id: ID!) {runOrError(runId: $id) {... on Run {status tags {key value}}}}"
+        run = self.ask(query, id=run_id)["runOrError"]
+        ended = run["status"] in ("SUCCESS", "FAILURE", "CANCELED")
+        return (run["status"], {tag["key"]: tag["value"] for tag in run["tags"]}) if ended else None
+
+    def scheduled(self, name):
+        """Return the newest run that a schedule has launched and that has ended."""
+        query = """query ($tags: [ExecutionTag!]) {runsOrError(filter: {tags: $tags}, limit: 1) {
+            ... on Runs {results {runId}}}}"""
+        runs = self.ask(query, tags=[{"key": "dagster/schedule_name", "value": name}])["runsOrError"]["results"]
+        return runs and self.ended(runs[0]["runId"])
+
+    def materializations(self, *path):
+        query = """query ($key: AssetKeyInput!) {assetOrError(assetKey: $key) {
+            ... on Asset {assetMaterializations {partition runId}}}}"""
+        found = self.ask(query, key={"path": list(path)})["assetOrError"]
+        return [event["partition"] for event in found.get("assetMaterializations", [])]
+
+
+DEFINITIONS = """{repositoriesOrError {... on RepositoryConnection {nodes {
+    assetNodes {assetKey {path} groupName isPartitioned isExecutable}
+    schedules {name scheduleState {status} executionTimezone}
+    sensors {name sensorState {status}}}}}}"""
+STOP_SCHEDULE = """query {schedulesOrError(repositorySelector: {
+    repositoryLocationName: "refresh_pipelines", repositoryName: "__repository__"}) {
+    ... on Schedules {results {name scheduleState {id}}}}}"""
+
+
+def own_sources(root):
+    """Write a source that is due each minute, one whose upstream hangs, and one whose file is broken."""
+    ogora = (root / "refresh_pipelines/catalog/worldenergy/bsee_ogora.yaml").read_text()
+    ticking = ogora.replace('{cron: "45 11 * * *", timezone: UTC}', '{cron: "* * * * *", timezone: UTC}')
+    assert ticking != ogora
+    files = {
+        "benin/ticking.yaml": ticking,
+        "benin/hanging.yaml": MINI.replace("example.org", "slow.example.org"),
+        "benin/Broken-One.yaml": "a: [",
+    }
+    write(root / "mine", files)
+
+
+def test_what_is_served_loads_ticks_refreshes_cancels_stops_and_remembers(root, sandbox, tmp_path):
+    own_sources(root)
+    log = tmp_path / "up.log"
+    with Served(root, sandbox, log) as served:
+        everything_is_there(served)
+        run_id = served.launch("commodities", "fred_fx", **{"dagster/partition": "DEXUSEU"})
+        hanging = served.launch("benin", "hanging")
+        status, tags = wait_until(lambda: served.ended(run_id), 90, "the launched run to end")
+        assert status == "SUCCESS", log.read_text()
+        assert {"refresh/source": "fred_fx", "refresh/trigger": "manual"}.items() <= tags.items()
+        assert served.materializations("commodities", "fred_fx") == ["DEXUSEU"]
+
+        a_cancelled_run_is_told(served, root, sandbox, hanging)
+        a_run_of_the_command_line_can_be_made_again(served, root, sandbox)
+
+        status, tags = wait_until(lambda: served.scheduled("ticking_schedule"), 150, "a scheduled run to end")
+        assert status == "SUCCESS", log.read_text()
+        assert tags["refresh/trigger"] == "schedule"
+        assert len(set(served.materializations("benin", "ticking"))) == 2
+
+        a_paused_schedule_shows(served, root)
+        assert served.stop() == []
+    assert "Traceback" not in log.read_text()
+
+    with Served(root, sandbox, log) as served:
+        assert served.materializations("commodities", "fred_fx") == ["DEXBZUS", "DEXBZUS", "DEXUSEU"]
+        assert served.stop() == []
+
+
+def everything_is_there(served):
+    [node] = served.ask(DEFINITIONS)["repositoriesOrError"]["nodes"]
+    assets = {"/".join(asset["assetKey"]["path"]): asset for asset in node["assetNodes"]}
+    assert set(assets) == {
+        "commodities/fred_fx", "worldenergy/bsee_ogora", "benin/ticking", "benin/hanging", "benin/Broken_One",
+    }  # fmt: skip
+    assert all(asset["groupName"] == key.partition("/")[0] for key, asset in assets.items())
+    assert assets["commodities/fred_fx"]["isPartitioned"]
+    assert not assets["benin/Broken_One"]["isExecutable"]
+    states = {schedule["name"]: schedule["scheduleState"]["status"] for schedule in node["schedules"]}
+    assert states == dict.fromkeys(
+        ["fred_fx_schedule", "bsee_ogora_schedule", "ticking_schedule", "hanging_schedule"], "RUNNING"
+    )
+    assert {"name": "failures", "sensorState": {"status": "RUNNING"}} in node["sensors"]
+
+
+def a_cancelled_run_is_told(served, root, sandbox, run_id):
+    assert sandbox.arrived.wait(60)
+    served.ask("mutation ($id: String!) {terminateRun(runId: $id) {__typename}}", id=run_id)
+    status, _ = wait_until(lambda: served.ended(run_id), 60, "the cancelled run to end")
+    assert status == "CANCELED"
+    [item] = history(root, sandbox, "hanging")
+    assert (item["outcome"], item["error_class"], item["run_id"]) == ("failed", "interrupted", run_id)
+
+
+def a_run_of_the_command_line_can_be_made_again(served, root, sandbox):
+    args = (".venv/bin/refresh", "run", "fred_fx", "--partition", "DEXBZUS", "--json")
+    done = command(root, *args, REFRESH_UPSTREAM=sandbox.base)
+    assert done.returncode == 0, done.stderr
+    [item] = json.loads(done.stdout)["items"]
+    again = served.again(item["run_id"])
+    status, tags = wait_until(lambda: served.ended(again), 60, "the repeated run to end")
+    assert (status, tags["dagster/partition"]) == ("SUCCESS", "DEXBZUS")
+
+
+def a_paused_schedule_shows(served, root):
+    schedules = served.ask(STOP_SCHEDULE)["schedulesOrError"]["results"]
+    [state] = [schedule["scheduleState"] for schedule in schedules if schedule["name"] == "ticking_schedule"]
+    served.ask("mutation ($id: String!) {stopRunningSchedule(id: $id) {__typename}}", id=state["id"])
+    done = command(root, ".venv/bin/refresh", "status", "ticking", "--json", REFRESH_CATALOG="builtin:mine")
+    [item] = json.loads(done.stdout)["items"]
+    assert (item["paused"], item["next_run_at"]) == (True, None)
+    assert item["last_scheduled_run_at"]
+
+
+def history(root, sandbox, source):
+    settings = {"REFRESH_CATALOG": "builtin:mine", "REFRESH_UPSTREAM": sandbox.base}
+    done = command(root, ".venv/bin/refresh", "history", source, "--json", **settings)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["items"]
+
+
+def test_ten_commands_at_once_share_one_warehouse(root, sandbox, monkeypatch):
+    catalogue = yaml.safe_load((ROOT / "refresh_pipelines/catalog/commodities/fred_fx.yaml").read_text())
+    series = catalogue["partitions"]["static"]["series_id"]
+    env = environment(root, REFRESH_UPSTREAM=sandbox.base)
+    processes = [
+        subprocess.Popen(
+            [".venv/bin/refresh", "run", "fred_fx", "--partition", name, "--json"],
+            cwd=root,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in series
+    ]
+    said = [process.communicate(timeout=180) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 10, said
+    items = [json.loads(out)["items"][0] for out, _ in said]
+    assert [(item["partition"], item["outcome"], item["added"]) for item in items] == [
+        (name, "loaded", 24) for name in series
+    ]
+    done = command(root, ".venv/bin/refresh", "sql", "SELECT count(*) AS n FROM raw.fred_economic", "--json")
+    assert json.loads(done.stdout)["items"] == [{"n": 240}]
+    monkeypatch.chdir(root)
+    key = dg.AssetKey(["commodities", "fred_fx"])
+    with dg.DagsterInstance.from_config(str(root)) as instance:
+        records = instance.fetch_materializations(key, limit=100).records
+    waits = [values(record.asset_materialization)["refresh/seconds_wait"] for record in records]
+    assert len(waits) == 10
+    assert max(waits) > 0
+
+
+def test_plain_dagster_from_the_root_keeps_its_history(root, sandbox):
+    done = command(
+        root,
+        *(".venv/bin/dagster", "asset", "materialize", "-m", "refresh_pipelines.definitions"),
+        *("--select", "commodities/fred_fx", "--partition", "DEXUSEU"),
+        REFRESH_UPSTREAM=sandbox.base,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    [item] = json.loads(command(root, ".venv/bin/refresh", "history", "--json").stdout)["items"]
+    assert (item["source"], item["partition"], item["outcome"]) == ("fred_fx", "DEXUSEU", "loaded")
+
+
+def test_make_run_refreshes_everything_and_once_more_changes_nothing(root):
+    # -o: the environment is the one the tests run in, however old it is.
+    make = ("make", "-o", ".venv/.complete", "run", "PYTHON=false")
+    port = str(free_port())
+    first, second = (command(root, *make, REFRESH_SANDBOX_PORT=port) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "loaded" in first.stdout
+    assert "loaded" not in second.stdout
+    assert second.stdout.count("unchanged") == first.stdout.count("loaded") == 12
+    assert "make up" in first.stdout
