@@ -85,6 +85,13 @@ def bench(tmp_path: Path, empty_history: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
+def retrying(bench: Bench) -> Bench:
+    """Return the bench with a fred_fx that tries twice, without a wait."""
+    bench.edit("commodities/fred_fx", "freshness:", "retry: {attempts: 2, delay: 0s}\nfreshness:")
+    return bench
+
+
+@pytest.fixture
 def home(tmp_path: Path, empty_history: Path) -> Iterator[Home]:
     """Return a root folder for commands that need Dagster."""
     from refresh_pipelines.sandbox import Sandbox  # noqa: PLC0415

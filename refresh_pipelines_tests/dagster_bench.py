@@ -147,6 +147,16 @@ class Bench:
         return {item["source"]: item for item in document["sources"]}
 
 
+def at(stage, action):
+    """Return an `adjust` that does `action` whenever a refresh reaches the stage."""
+
+    def progress(reached):
+        if reached == stage:
+            action()
+
+    return lambda tools: replace(tools, progress=progress)
+
+
 def values(event):
     """Return an event's metadata as plain values."""
     return {name: value.value for name, value in event.metadata.items()}

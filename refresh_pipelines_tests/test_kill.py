@@ -99,4 +99,6 @@ def test_killed_in_the_middle_of_the_commit_a_big_load_is_there_whole_or_not_at_
     assert (new, state.run_id) in {(0, "run-0001"), (59_999, "child-run")}
     outcome = bench.refresh(csv_spec())
     assert outcome.counts.updated == 59_999 - new
-    assert (outcome.table_rows, len({row[0] for row in bench.rows("mini")})) == (60_000, 60_000)
+    rows = bench.rows("mini")
+    assert (len(rows), len({row[0] for row in rows})) == (60_000, 60_000)
+    assert sum(row[2] == str(2 * row[1]) for row in rows) == 60_000

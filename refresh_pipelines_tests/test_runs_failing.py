@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.refresh import exclusive
-from refresh_pipelines_tests.dagster_bench import FRED, KEY, Receiver, partitions, values
+from refresh_pipelines_tests.dagster_bench import FRED, Receiver, at, partitions, values
 
 BAD = f"{FRED}?series_id=DEXBZUS"
-
-
-@pytest.fixture
-def retrying(bench):
-    """Let fred_fx try twice without a wait; `bench.attempts` lists what each attempt asked for."""
-    bench.edit("commodities/fred_fx", "freshness:", "retry: {attempts: 2, delay: 0s}\nfreshness:")
-    return bench
 
 
 def failure(bench, result):
@@ -44,16 +35,6 @@ def on_attempt(number, action):
         return tools
 
     return adjust
-
-
-def at(stage, action):
-    """Return an `adjust` that does `action` whenever a refresh reaches the stage."""
-
-    def progress(reached):
-        if reached == stage:
-            action()
-
-    return lambda tools: replace(tools, progress=progress)
 
 
 def test_one_bad_partition_leaves_the_good_ones_materialized(bench):
@@ -161,7 +142,7 @@ def test_a_cancelled_run_is_told_as_interrupted_and_not_retried(retrying, stage,
 
 def test_a_run_cancelled_while_it_waits_for_the_lock_is_not_retried(retrying):
     retrying.environ["REFRESH_LOCK_TIMEOUT"] = "20s"
-    timer = on_attempt(1, lambda: signal.setitimer(signal.ITIMER_REAL, 0.2))
+    timer = on_attempt(1, lambda: signal.setitimer(signal.ITIMER_REAL, 0.5))
     before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     retrying.adjust = timer
     try:
@@ -216,43 +197,9 @@ def test_trouble_with_the_notice_is_no_trouble_of_the_refresh(bench):
     assert result.success
 
 
-def everything_told(bench, run_id):
-    """Return all text a person could come across: event log, status, outbox, compute logs, lock owners."""
-    files = [path for path in Path(bench.folder).rglob("*") if path.is_file() and "catalog" not in path.parts]
-    events = [str(entry) for entry in bench.instance.all_logs(run_id)]
-    return "\n".join(events + [path.read_bytes().decode("latin-1") for path in files])
-
-
-def unreachable(bench):
-    bench.environ["REFRESH_UPSTREAM"] = "http://127.0.0.1:9"
-
-
-def refused(bench):
-    bench.sandbox.override(FRED, f'{{"error_message": "key {KEY} is wrong"}}'.encode(), status=400)
-
-
-def cut_short(bench):
-    bench.sandbox.override(FRED, b"{", headers={"Content-Length": "1000"})
-
-
-def broken_inside(bench):
-    def defect():
-        raise RuntimeError(f"https://api.stlouisfed.org/?api_key={KEY}")
-
-    bench.adjust = at("fetched", defect)
-
-
-def interrupted(bench):
-    bench.adjust = at("fetched", lambda: os.kill(os.getpid(), signal.SIGTERM))
-
-
-@pytest.mark.parametrize("trouble", [unreachable, refused, cut_short, broken_inside, interrupted])
-def test_a_credential_is_nowhere_to_be_found_after_a_failure(retrying, trouble):
-    trouble(retrying)
-    retrying.environ["REFRESH_WEBHOOK_URL"] = "http://127.0.0.1:9/services/pathsecret"
-    result = retrying.launch("fred_fx", "DEXUSEU")
-    told = everything_told(retrying, result.run_id)
-    assert not result.success
-    assert "refresh/error_class" in told
-    assert KEY not in told
-    assert "pathsecret" not in told
+def test_a_data_folder_that_cannot_be_used_is_told_as_such(bench):
+    bench.settings.data_dir.write_text("a file where a folder should be")
+    result = bench.launch("fred_fx", "DEXUSEU")
+    [observed] = bench.bad(result)
+    assert values(observed)["refresh/error_class"] == "internal"
+    assert "Check REFRESH_DATA_DIR" in values(observed)["refresh/message"]

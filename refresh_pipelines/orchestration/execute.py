@@ -138,6 +138,12 @@ class _Run:
         except dg.DagsterExecutionInterruptedError:
             # Also while waiting for the lock. Dagster would retry what was interrupted; nobody wants that.
             problem = Interrupted("the run was cancelled", todo="No half of a load remains; run it again.")
+        except OSError as error:
+            problem = InternalError(
+                "the lock of this partition cannot be used",
+                came=str(error),
+                todo="Check REFRESH_DATA_DIR, its rights and the disk.",
+            )
         else:
             return
         raise problem.at(self.spec.name, key)
