@@ -18,7 +18,7 @@ up: $(VENV) ## serve the Dagster UI (3000) and the sandbox (8088) until Ctrl-C (
 	@REFRESH_UPSTREAM=$(UPSTREAM) deploy/up.sh
 
 test: $(VENV) ## all tests that need no daemon, with coverage
-	@$(BIN)/pytest --cov --cov-report=term -m "not e2e"
+	@$(BIN)/pytest --cov --cov-report=term -n 2 --dist worksteal -m "not e2e"
 
 e2e: $(VENV) ## the tests that start live daemons
 	@$(BIN)/pytest -m e2e

@@ -100,7 +100,7 @@ def redirect(target: str, status: int = 302) -> bytes:
 
 
 def gzipped(body: bytes, keep: int | None = None) -> bytes:
-    return answer(gzip.compress(body)[:keep], headers={"Content-Encoding": "gzip"})
+    return answer(gzip.compress(body, mtime=0)[:keep], headers={"Content-Encoding": "gzip"})
 
 
 def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
