@@ -38,8 +38,10 @@ class RefreshError(Exception):
         self.problem, self.expected, self.came, self.todo = problem, expected, came, todo
         self.source: str | None = None
         self.partition: str | None = None
-        # Rows seen and rows refused, where the error knows them.
-        self.fetched = self.rejected = 0
+        # What is known of the refresh that failed, for its record: rows seen and refused, the payload, the time spent.
+        self.fetched = self.rejected = self.bytes = 0
+        self.sha256 = ""
+        self.seconds: dict[str, float] = {}
         super().__init__(problem)
 
     def at(self, source: str, partition: str | None) -> RefreshError:

@@ -106,7 +106,15 @@ class Outcome:
 def failed(spec: SourceSpec, partition: str | None, error: RefreshError) -> Outcome:
     """Return the outcome of a refresh that ended with `error`, which learns where it happened."""
     error.at(spec.name, partition)
-    counts = Counts(fetched=error.fetched, rejected=error.rejected)
     return Outcome(
-        spec.source, spec.group, partition, "failed", counts, error_class=error.error_class, message=str(error)
+        spec.source,
+        spec.group,
+        partition,
+        "failed",
+        Counts(fetched=error.fetched, rejected=error.rejected),
+        Seconds(**error.seconds),
+        bytes=error.bytes,
+        sha256=error.sha256,
+        error_class=error.error_class,
+        message=str(error),
     )

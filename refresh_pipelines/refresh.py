@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -90,6 +90,7 @@ def refresh(
             return _refresh(story, tools, folder, force)
     except RefreshError as error:
         error.at(spec.name, window.partition)
+        error.bytes, error.sha256, error.seconds = outcome.bytes, outcome.sha256, asdict(outcome.seconds)
         raise
 
 

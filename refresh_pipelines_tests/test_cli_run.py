@@ -34,7 +34,8 @@ def test_a_refresh_prints_one_row_and_what_to_do_next(home):
     assert result.exit_code == 0
     assert header.split()[:3] == ["SOURCE", "PARTITION", "OUTCOME"]
     assert row.split()[:5] == ["commodities/fred_fx", "DEXUSEU", "loaded", "24", "24"]
-    assert "refresh status" in result.stdout
+    assert " status  " in result.stdout
+    assert " sql " in result.stdout
     assert str(home.folder / "data/warehouse.duckdb") in result.stdout
     assert result.stderr == "[1/1] commodities/fred_fx\n"
 
@@ -145,7 +146,7 @@ def test_a_failure_is_said_and_exits_1(home):
     assert rows == [["DEXUSEU", "loaded"], ["DEXMXUS", "loaded"], ["DEXBZUS", "failed"]]
     assert "failed: commodities/fred_fx[DEXBZUS]" in result.stderr
     assert "HTTP 403" in result.stderr
-    assert "refresh history fred_fx" in result.stdout
+    assert " history fred_fx " in result.stdout
     assert "planted5ecret" not in result.output
 
 

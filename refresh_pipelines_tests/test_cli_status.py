@@ -172,3 +172,11 @@ def test_sql_names_who_holds_the_warehouse(loaded, monkeypatch):
         result = loaded.refresh("sql", "SELECT 1")
     assert result.exit_code == 1
     assert "the warehouse warehouse.duckdb is in use" in result.stderr
+
+
+def test_sql_on_what_is_no_warehouse_says_what_to_do(home):
+    (home.folder / "data/warehouse.duckdb").write_text("a spreadsheet, perhaps")
+    result = home.refresh("sql", "SELECT 1")
+    assert result.exit_code == 1
+    assert "expected a DuckDB database file" in result.stderr
+    assert "Set REFRESH_WAREHOUSE to another file" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -9,6 +10,7 @@ import pytest
 
 from refresh_pipelines.errors import ContractViolation, InternalError, RefreshError, WrongPeriod
 from refresh_pipelines.fetch import NotHere
+from refresh_pipelines.outcome import failed
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines_tests.workbench import BSEE, FRED, HOST, NOW, Bench, builtin, csv_spec, start
@@ -192,3 +194,14 @@ def test_a_disk_that_takes_no_more_is_told_as_the_machines_trouble(tmp_path, san
     assert ("rights" if trouble == "readonly" else "disk") in said
     again = Bench(tmp_path, sandbox.base).refresh(csv_spec())
     assert again.counts.added == 20_000
+
+
+def test_a_failure_keeps_what_is_known_of_the_payload_for_its_record(bench, sandbox):
+    bench.refresh(FX, "DEXUSEU")
+    sandbox.override(f"{FRED}?series_id=DEXUSEU", bad("renamed-value.json"))
+    error = fails_and_leaves_all_as_it_was(bench, FX, "DEXUSEU")
+    outcome = failed(FX, "DEXUSEU", error)
+    assert outcome.bytes == len(bad("renamed-value.json"))
+    assert outcome.sha256 == hashlib.sha256(bad("renamed-value.json")).hexdigest()
+    assert outcome.seconds.fetch > 0
+    assert outcome.seconds.parse > 0

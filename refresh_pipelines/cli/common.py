@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,3 +74,11 @@ def _one_line(cell: object) -> str:
 def short_path(path: Path) -> Path:
     """Return the path from the current folder if it lies below, as terminals and editors link it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def program() -> str:
+    """Return how this program can be called from the current folder: by its name, or by where it lies."""
+    if shutil.which("refresh"):
+        return "refresh"
+    path = Path(sys.argv[0])
+    return shlex.quote(str(short_path(path.absolute()))) if path.name == "refresh" else "python -m refresh_pipelines"

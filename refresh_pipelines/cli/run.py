@@ -15,6 +15,7 @@ from refresh_pipelines.cli.common import (
     load_settings,
     print_json,
     print_table,
+    program,
     read_catalogue,
     select_sources,
 )
@@ -198,12 +199,13 @@ def _print(outcomes: list[Outcome], settings: Settings) -> None:
 
 def _next(outcomes: list[Outcome], settings: Settings) -> str:
     failed = next((o for o in outcomes if o.outcome not in GOOD_EXIT), None)
-    lines = ["", f"Warehouse: {settings.warehouse_file}", "Next:"]
-    if failed:
-        lines.append(f"  refresh history {failed.source}    what it did before")
-    lines += [
-        "  refresh status              how every source is doing",
-        '  refresh sql "FROM refresh.load_state"',
-        "  make up                     the Dagster UI with assets, schedules and history",
+    refresh = program()
+    steps = [(f"{refresh} history {failed.source}", "what it did before")] if failed else []
+    steps += [
+        (f"{refresh} status", "how every source is doing"),
+        (f'{refresh} sql "FROM refresh.load_state"', "what the warehouse knows of each load"),
+        ("make up", "the Dagster UI with assets, schedules and history"),
     ]
-    return "\n".join(lines)
+    width = max(len(command) for command, _ in steps)
+    lines = [f"  {command.ljust(width)}  {what}" for command, what in steps]
+    return "\n".join(["", f"Warehouse: {settings.warehouse_file}", "Next:", *lines])

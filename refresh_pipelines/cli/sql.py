@@ -6,7 +6,7 @@ import click
 import duckdb
 
 from refresh_pipelines.cli.common import json_option, load_settings, print_json, print_table
-from refresh_pipelines.errors import WarehouseBusy
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.warehouse import open_warehouse
 
 
@@ -22,7 +22,7 @@ def sql(statement: str, as_json: bool) -> None:
     """
     try:
         names, rows = open_warehouse(load_settings()).query(statement)
-    except (duckdb.Error, WarehouseBusy, FileNotFoundError) as error:
+    except (duckdb.Error, RefreshError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows], ok=True)

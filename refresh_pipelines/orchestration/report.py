@@ -25,17 +25,16 @@ def key_of(spec: SourceSpec) -> dg.AssetKey:
 
 def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
     """Return an outcome as event metadata (design §5)."""
+    # In the order the UI shows them: the verdict first.
     values: dict[str, Any] = {
         "refresh/outcome": outcome.outcome,
+        "refresh/error_class": outcome.error_class,
+        "refresh/message": outcome.message,
         **{f"refresh/{name}": value for name, value in asdict(outcome.counts).items()},
         "refresh/bytes": outcome.bytes,
         "refresh/sha256": outcome.sha256,
         **{f"refresh/seconds_{name}": round(value, 4) for name, value in asdict(outcome.seconds).items()},
         "refresh/trigger": outcome.trigger,
-    }
-    optional: dict[str, Any] = {
-        "refresh/error_class": outcome.error_class,
-        "refresh/message": outcome.message,
         "refresh/started_at": outcome.started_at,
         "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
         "refresh/notes": "; ".join(outcome.notes) or None,
@@ -43,7 +42,7 @@ def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
         "dagster/partition_row_count": outcome.partition_rows if outcome.partition else None,
         "dagster/row_count": outcome.table_rows,
     }
-    return {**values, **{name: value for name, value in optional.items() if value is not None}}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def materialization(spec: SourceSpec, outcome: Outcome, *, recovered: bool = False) -> dg.AssetMaterialization:
