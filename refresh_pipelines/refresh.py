@@ -18,14 +18,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from refresh_pipelines.absent import behind_a_page, nowhere, unpublished_until
-from refresh_pipelines.errors import ContractViolation, RefreshError, WrongPeriod
+from refresh_pipelines.errors import RefreshError, WrongPeriod
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Validators
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.scratch import scratch
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import Staged, stage
+from refresh_pipelines.stage import Staged, require_rows, stage
 from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.window import Window, since
@@ -158,16 +158,7 @@ def _stage(story: _Story, payload: Payload, folder: Path, passed_over: list[NotH
             staged = stage(story.spec, [payload.path], story.window, folder / "rows.arrow", story.notes)
         except WrongPeriod as wrong:
             raise behind_a_page(wrong, payload, passed_over) from wrong
-    least = story.spec.expect.min_rows
-    if staged.fetched < least:
-        few = ContractViolation(
-            "the payload holds too few rows",
-            expected=f"at least {least} (expect.min_rows)",
-            came=f"{staged.fetched}" + (f", and {staged.filtered} that count as no rows" if staged.filtered else ""),
-            todo="Nothing was loaded. Look at the payload; set expect.min_rows: 0 if an empty answer is in order.",
-        )
-        few.fetched = staged.fetched
-        raise few
+    require_rows(story.spec, staged)
     return staged
 
 

@@ -66,6 +66,21 @@ def stage(spec: SourceSpec, payloads: Iterable[Path], window: Window, path: Path
     return Staged(path, rows, contract.tally.fetched, contract.tally.filtered, duplicates, content_hash)
 
 
+def require_rows(spec: SourceSpec, staged: Staged) -> None:
+    """Raise ContractViolation when a payload holds fewer rows than `expect.min_rows`."""
+    least = spec.expect.min_rows
+    if staged.fetched >= least:
+        return
+    few = ContractViolation(
+        "the payload holds too few rows",
+        expected=f"at least {least} (expect.min_rows)",
+        came=f"{staged.fetched}" + (f", and {staged.filtered} that count as no rows" if staged.filtered else ""),
+        todo="Nothing was loaded. Look at the payload; set expect.min_rows: 0 if an empty answer is in order.",
+    )
+    few.fetched = staged.fetched
+    raise few
+
+
 @contextmanager
 def _calculator(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     # Without a folder of its own a large sort would spill into the current one.

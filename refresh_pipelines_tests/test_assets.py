@@ -59,7 +59,7 @@ def test_each_loaded_source_has_an_executable_asset_named_by_group_and_stem(defi
 
 def test_an_asset_says_what_the_yaml_says(fx):
     assert (fx.group_name, list(fx.owners), fx.kinds) == ("commodities", ["team:commodities"], {"duckdb", "json"})
-    for text in ("Federal Reserve H.10", "raw.fred_economic", "series_id, obs_date", "0 17 * * 1", "public domain"):
+    for text in ("Federal Reserve H.10", "raw.fred_economic", "series_id, obs_date", "0 17 * * 1,2", "public domain"):
         assert text in fx.description
 
 

@@ -7,7 +7,7 @@ from refresh_pipelines.settings import BUILTIN_CATALOG
 
 FRED = (BUILTIN_CATALOG / "commodities/fred_fx.yaml").read_text()
 BSEE = (BUILTIN_CATALOG / "worldenergy/bsee_ogora.yaml").read_text()
-SCHEDULE = '{cron: "0 17 * * 1", timezone: America/New_York}'
+SCHEDULE = '{cron: "0 17 * * 1,2", timezone: America/New_York}'
 URL = "https://api.stlouisfed.org/fred/series/observations"
 
 
@@ -61,10 +61,10 @@ CASES = [
     ("table: fred_economic", "▸parser: a.b:c", "format and parser exclude each other"),
     ("schedule: " + SCHEDULE, "▸schedule: {timezone: UTC}", "an enabled source needs schedule.frequency"),
     # schedules
-    ('"0 17 * * 1"', '▸"0 25 * * 1"', "not a cron expression that Dagster takes: 0 25 * * 1"),
-    ('"0 17 * * 1"', '▸"0 0 17 * * 1"', "not a cron expression"),
-    ('"0 17 * * 1"', '▸"0 0 30 2 *"', "not a cron expression"),
-    ('"0 17 * * 1"', '▸"0 0 31 4 *"', "no date ever fits"),
+    ('"0 17 * * 1,2"', '▸"0 25 * * 1"', "not a cron expression that Dagster takes: 0 25 * * 1"),
+    ('"0 17 * * 1,2"', '▸"0 0 17 * * 1,2"', "not a cron expression"),
+    ('"0 17 * * 1,2"', '▸"0 0 30 2 *"', "not a cron expression"),
+    ('"0 17 * * 1,2"', '▸"0 0 31 4 *"', "no date ever fits"),
     ("America/New_York", "▸America/NewYork", "unknown time zone America/NewYork (did you mean America/New_York?)"),
     ("America/New_York", "▸America", "unknown time zone"),
     (SCHEDULE, '{cron: "0 1 * * *", ▸time: "05:00"}', "time goes with frequency"),
@@ -188,7 +188,7 @@ def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra
 
 @pytest.mark.parametrize("key", ["catch_up: all", "misfire_grace: 1h", "overlap: queue", "expire: 2h", "jitter: 5m"])
 def test_schedule_details_without_a_mechanism_are_noted(tmp_path, key):
-    catalogue = load(tmp_path, changed(FRED, '{cron: "0 17 * * 1",', f'{{cron: "0 17 * * 1", {key},'))
+    catalogue = load(tmp_path, changed(FRED, '{cron: "0 17 * * 1,2",', f'{{cron: "0 17 * * 1,2", {key},'))
     assert "a" in catalogue.sources
     assert any(f"schedule.{key.split(':')[0]} has no effect yet" in problem.message for problem in catalogue.problems)
 
@@ -237,7 +237,7 @@ def test_a_credential_is_never_quoted(tmp_path):
 def test_mistakes_in_several_sections_are_all_named_at_once(tmp_path):
     text = FRED.replace("table:", "tabel:").replace("rate: 2/s", "rate: fast").replace("obs_date]", "obs_dat]")
     text = (
-        text.replace("0 17 * * 1", "0 25 * * 1")
+        text.replace("0 17 * * 1,2", "0 25 * * 1")
         .replace(URL, "ftp://example.org")
         .replace("column: obs_date", "column: x")
     )

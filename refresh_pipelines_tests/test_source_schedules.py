@@ -92,7 +92,7 @@ def test_the_sandbox_needs_no_key(tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "cron", "zone"),
-    [("fred_fx", "0 17 * * 1", "America/New_York"), ("bsee_ogora", "45 11 * * *", "UTC")],
+    [("fred_fx", "0 17 * * 1,2", "America/New_York"), ("bsee_ogora", "45 11 * * *", "UTC")],
 )
 def test_a_schedule_runs_from_the_start_in_its_own_zone(tmp_path, source, cron, zone):
     schedule = repository_of(tmp_path, source).get_schedule_def(f"{source}_schedule")

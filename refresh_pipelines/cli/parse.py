@@ -18,10 +18,10 @@ from refresh_pipelines.cli.common import (
     read_catalogue,
     select_sources,
 )
-from refresh_pipelines.errors import ContractViolation, RefreshError
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import Staged, stage
+from refresh_pipelines.stage import require_rows, stage
 from refresh_pipelines.window import UnknownPartition, Window, window_of
 
 _HEADERS = ("SOURCE", "FILE", "FETCHED", "REJECTED", "DUPLICATES", "FILTERED", "ERROR")
@@ -86,8 +86,7 @@ def _item(spec: SourceSpec, window: Window, file: Path, with_rows: bool) -> dict
     with tempfile.TemporaryDirectory() as folder:
         try:
             staged = stage(spec, [file], window, Path(folder) / "rows.arrow", Notes())
-            if staged.fetched < spec.expect.min_rows:
-                raise _too_few(spec, staged)
+            require_rows(spec, staged)
         except RefreshError as error:
             error.at(spec.name, window.partition)
             refused = {"fetched": error.fetched, "rejected": error.rejected}
@@ -95,15 +94,6 @@ def _item(spec: SourceSpec, window: Window, file: Path, with_rows: bool) -> dict
         rows = staged.table().to_pylist() if with_rows else None
     counts = {"fetched": staged.fetched, "duplicates": staged.duplicates, "filtered": staged.filtered}
     return {**item, **counts, "rows": rows}
-
-
-def _too_few(spec: SourceSpec, staged: Staged) -> ContractViolation:
-    least = spec.expect.min_rows
-    error = ContractViolation(
-        "the payload holds too few rows", expected=f"at least {least} (expect.min_rows)", came=str(staged.fetched)
-    )
-    error.fetched = staged.fetched
-    return error
 
 
 def _print(items: list[dict[str, Any]], with_rows: bool) -> None:
