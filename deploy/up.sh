@@ -12,7 +12,7 @@ listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 ui_port=$(setting REFRESH_UI_PORT 3000)
 sandbox_port=$(setting REFRESH_SANDBOX_PORT 8088)
-export REFRESH_UPSTREAM=${REFRESH_UPSTREAM:-sandbox} DAGSTER_HOME=$PWD
+export REFRESH_UPSTREAM=${REFRESH_UPSTREAM:-sandbox}
 
 if listening "$ui_port"; then
   echo "Port $ui_port is in use, perhaps by another \`make up\`. Stop it, or choose a port: REFRESH_UI_PORT=3001 make up" >&2
@@ -20,7 +20,9 @@ if listening "$ui_port"; then
 fi
 
 # Several processes that start on an empty folder at once race for its tables, and one of them dies.
-.venv/bin/python -m refresh_pipelines.orchestration.instance
+# The folder printed is this one, or the one that REFRESH_DATA_DIR has moved history to.
+DAGSTER_HOME=$(.venv/bin/python -m refresh_pipelines.orchestration.instance)
+export DAGSTER_HOME
 
 ui='' sandbox=''
 # Each step gives the servers ten seconds: the first lets them end their children, the others leave nothing behind,

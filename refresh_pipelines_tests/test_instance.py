@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,12 @@ def test_processes_that_start_on_an_empty_folder_at_once_all_work(root):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (root / "data/dagster/history/runs.db").exists()
+
+
+def test_a_script_learns_where_history_lies_when_the_data_are_elsewhere(tmp_path):
+    environ = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    environ["REFRESH_DATA_DIR"] = str(tmp_path / "far away")
+    command = [sys.executable, "-m", "refresh_pipelines.orchestration.instance"]
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / 'far away'}\n"
+    assert (tmp_path / "far away/dagster").is_dir()

@@ -1,12 +1,14 @@
 """The Dagster instance our commands use: always the one of the repository root.
 
-`python -m refresh_pipelines.orchestration.instance` creates its storage and ends. Do that before
-starting several processes: two that create the same SQLite files at once collide.
+`python -m refresh_pipelines.orchestration.instance` creates its storage, prints its folder (what
+DAGSTER_HOME should be) and ends. Do that before starting several processes: two that create the same
+SQLite files at once collide.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -77,3 +79,4 @@ def _moved(settings: Settings) -> Path:
 
 if __name__ == "__main__":
     open_instance(Settings.load()).dispose()
+    sys.stdout.write(os.environ["DAGSTER_HOME"] + "\n")
