@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,3 +106,12 @@ def home(tmp_path: Path, empty_history: Path) -> Iterator[Home]:
 
     with Sandbox(SAMPLES) as sandbox:
         yield Home(tmp_path, empty_history, sandbox)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many payloads the conformance tests ran, whichever worker ran them."""
+    properties = (item for report in terminalreporter.stats.get("passed", []) for item in report.user_properties)
+    counts = Counter(value for name, value in properties if name == "conformance")
+    for source in sorted({value.split()[0] for value in counts}):
+        own, recorded = counts[f"{source} own"], counts[f"{source} recorded"]
+        terminalreporter.write_line(f"conformance: {source} {own} own, {recorded} recorded")

@@ -11,7 +11,6 @@ import io
 import json
 import random
 import zipfile
-from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -19,10 +18,10 @@ import pyarrow.compute as pc
 import pytest
 
 from refresh_pipelines.catalogue import load_catalogue
-from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused, WrongPeriod
+from refresh_pipelines.errors import RefreshError, UpstreamRefused, WrongPeriod
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
-from refresh_pipelines.stage import stage
+from refresh_pipelines.stage import require_rows, stage
 from refresh_pipelines.window import Window, window_of
 from refresh_pipelines_tests.workbench import builtin
 
@@ -66,29 +65,15 @@ DECLARED = {"fred_fx": FRED, "bsee_ogora": BSEE}
 CASES = [(source, name, *declared) for source, files in DECLARED.items() for name, declared in files.items()]
 
 
-class Report:
-    """Prints how many payloads ran; registered by the first test that runs."""
-
-    def __init__(self):
-        self.own, self.recorded = Counter(), Counter()
-
-    def pytest_terminal_summary(self, terminalreporter):
-        for source in sorted({*self.own, *self.recorded}):
-            own, recorded = self.own[source], self.recorded[source]
-            terminalreporter.write_line(f"conformance: {source} {own} own, {recorded} recorded")
-
-
-@pytest.fixture(scope="session")
-def report(pytestconfig):
-    report = Report()
-    pytestconfig.pluginmanager.register(report)
-    return report
+@pytest.fixture
+def ran(record_property):
+    """Count a payload that ran, for the summary that conftest prints."""
+    return lambda source, kind: record_property("conformance", f"{source} {kind}")
 
 
 def staged(spec, path, window, folder):
     result = stage(spec, [path], window, folder / "rows.arrow", Notes())
-    if result.fetched < spec.expect.min_rows:
-        raise ContractViolation("too few rows")
+    require_rows(spec, result)
     return result
 
 
@@ -104,9 +89,9 @@ def test_every_source_of_the_catalogue_has_good_revised_and_bad_samples():
 
 
 @pytest.mark.parametrize(("source", "name", "partition", "expected"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES])
-def test_a_sample_gives_what_is_declared_for_it(report, tmp_path, source, name, partition, expected):
+def test_a_sample_gives_what_is_declared_for_it(ran, tmp_path, source, name, partition, expected):
     spec = builtin(source)
-    report.own[source] += 1
+    ran(source, "own")
     if isinstance(expected, str):
         with pytest.raises(RefreshError) as caught:
             staged(spec, SAMPLES / source / name, window_of(spec, partition), tmp_path)
@@ -124,13 +109,13 @@ def recorded_years():
     return [path for path in recorded("bsee/ogora*.zip") if path.name in YEARS]
 
 
-def test_recorded_series_hold_the_values_the_standard_library_finds(report, tmp_path):
+def test_recorded_series_hold_the_values_the_standard_library_finds(ran, tmp_path):
     for path in recorded("fred/observations-*.json"):
         series = path.stem.split("-")[1]
         theirs = json.loads(path.read_text())["observations"]
         values = {row["date"]: float(row["value"]) for row in theirs if row["value"] != "."}
         result = staged(FX, path, Window(series, names={"series_id": series}), tmp_path)
-        report.recorded["fred_fx"] += 1
+        ran("fred_fx", "recorded")
         rows = {row["obs_date"].isoformat(): row for row in result.table().to_pylist()}
         assert (result.fetched, result.filtered) == (len(values), len(theirs) - len(values))
         for day in [min(values), max(values), *random.Random(7).sample(sorted(values), 20)]:
@@ -146,11 +131,11 @@ def lines_of(path):
         return list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode("ascii"))))
 
 
-def test_recorded_years_hold_the_rows_and_volumes_the_standard_library_finds(report, tmp_path):
+def test_recorded_years_hold_the_rows_and_volumes_the_standard_library_finds(ran, tmp_path):
     for path in recorded_years():
         spec, (partition, count) = builtin("bsee_ogora"), YEARS[path.name]
         result = staged(spec, path, window_of(spec, partition), tmp_path)
-        report.recorded["bsee_ogora"] += 1
+        ran("bsee_ogora", "recorded")
         table, theirs = result.table(), lines_of(path)
         assert result.fetched == result.rows == len(theirs) == count
         for column, position in (
@@ -184,9 +169,9 @@ def test_a_recorded_year_is_the_wrong_period_of_every_other(tmp_path):
             assert caught.value.earlier is earlier
 
 
-def test_recorded_refusals_are_refusals(report, tmp_path):
+def test_recorded_refusals_are_refusals(ran, tmp_path):
     for path in recorded("fred/fault-*.json"):
-        report.recorded["fred_fx"] += 1
+        ran("fred_fx", "recorded")
         with pytest.raises(UpstreamRefused, match="is not registered"):
             staged(FX, path, window_of(FX, "DEXUSEU"), tmp_path)
 
