@@ -1,0 +1,16 @@
+"""What one source declares: the YAML's grammar as frozen models. No reading of files, no behaviour.
+
+Rules that need only one value live here as validators; rules over more than that are in `rules`.
+"""
+
+from refresh_pipelines.spec.base import LONGEST, TABLE_NAME, Model
+from refresh_pipelines.spec.request import Auth, Format, Request
+from refresh_pipelines.spec.source import PARSE_REVISION, Alerts, Expect, SourceSpec, SourceYaml
+from refresh_pipelines.spec.table import DIRECTIVES, Column, Load
+from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry, Schedule
+
+__all__ = [
+    "DIRECTIVES", "LONGEST", "PARSE_REVISION", "TABLE_NAME",
+    "Alerts", "Auth", "Breaker", "Column", "Expect", "Format", "Freshness", "Load", "Model", "Partitions", "Request",
+    "Retry", "Schedule", "SourceSpec", "SourceYaml",
+]  # fmt: skip

@@ -1,0 +1,104 @@
+"""A whole source: what a person writes (`SourceYaml`), and the same with its place (`SourceSpec`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from refresh_pipelines.spec.base import Duration, Model
+from refresh_pipelines.spec.request import Format, Request, as_format
+from refresh_pipelines.spec.table import Column, Load
+from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry, Schedule
+
+# Raise when the meaning of parsing or casting changes: every source is then read anew once.
+PARSE_REVISION = 1
+
+
+class Expect(Model):
+    """What a plausible payload looks like."""
+
+    min_rows: int = Field(1, ge=0)
+    change: str | None = Field(None, pattern=r"^\d{1,3}%$")
+
+
+class Alerts(Model):
+    """Who is told, and how often."""
+
+    after: int = Field(1, ge=1)
+    remind: Duration = timedelta(hours=24)
+    route: str = Field("default", pattern=r"^[a-z][a-z0-9_]*$")
+
+
+class SourceYaml(Model):
+    """One source: one public dataset, refreshed as one asset into one table."""
+
+    description: str = Field(min_length=1)
+    owner: str | None = Field(None, description="an e-mail address or team:name")
+    licence: str | None = None
+    homepage: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    tenant: str | None = None
+    enabled: bool = True
+    priority: float | None = None
+    aliases: tuple[str, ...] = ()
+    table: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    params: dict[str, Any] = Field(default_factory=dict)
+    request: Request
+    format: Annotated[Format, BeforeValidator(as_format)] | None = None
+    parser: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    columns: dict[str, Column] = Field(min_length=1)
+    merge_key: tuple[str, ...] = Field(min_length=1)
+    load: Load = Load()
+    schedule: Schedule | None = None
+    partitions: Partitions | None = None
+    freshness: Freshness = Freshness()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    expect: Expect = Expect()
+    alerts: Alerts = Alerts()
+
+    @model_validator(mode="after")
+    def _readable(self) -> SourceYaml:
+        if (self.format is None) == (self.parser is None):
+            raise ValueError("a source needs exactly one of format and parser")
+        if self.enabled and not (self.schedule and (self.schedule.cron or self.schedule.frequency)):
+            raise ValueError("an enabled source needs schedule.frequency or schedule.cron")
+        return self
+
+
+class SourceSpec(SourceYaml):
+    """A declared source with its place: `group` and `source` come from the folder and the file stem."""
+
+    group: str
+    source: str
+    file: str
+
+    @property
+    def name(self) -> str:
+        """`<group>/<source>`."""
+        return f"{self.group}/{self.source}"
+
+    @property
+    def raw_table(self) -> str:
+        """Name of the table in schema raw."""
+        return self.table or self.source
+
+    @cached_property
+    def spec_hash(self) -> str:
+        """Hash of everything that decides which rows a payload gives; a new one reads the source anew."""
+        parts = self.model_dump(
+            mode="json", include={"request", "format", "parser", "columns", "merge_key", "load", "partitions", "params"}
+        )
+        for column in parts["columns"].values():
+            column.pop("description")
+        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on"):
+            parts["request"].pop(key)
+        for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():
+            parts["partitions"].pop(key)
+        text = json.dumps([PARSE_REVISION, self.raw_table, parts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
