@@ -56,6 +56,7 @@ class Outcome:
         data_version: hash of the accepted content; the same again when nothing changed.
         partition_rows: rows of this partition in the table afterwards; None if not looked up.
         changed_at: when the rows last changed, None if never loaded.
+        published_at: Last-Modified of the accepted payload, None if the upstream gives none.
         table_rows: rows of the table afterwards; None if not looked up.
         notes: remarks for a person, for instance fields that were not declared.
     """
@@ -74,6 +75,7 @@ class Outcome:
     partition_rows: int | None = None
     table_rows: int | None = None
     changed_at: datetime | None = None
+    published_at: datetime | None = None
     run_id: str = ""
     started_at: str | None = None
     trigger: str = "manual"

@@ -179,6 +179,7 @@ def _unchanged(story: _Story, counts: Counts) -> Outcome:
     outcome.notes += story.notes.texts()
     if story.known:
         outcome.data_version, outcome.changed_at = story.known.data_version, story.known.changed_at
+        outcome.published_at = outcome.published_at or story.known.published_at
         outcome.sha256 = outcome.sha256 or story.known.raw_sha256
     return outcome
 
@@ -188,6 +189,7 @@ def _same_bytes(story: _Story, tools: Tools, payload: Payload) -> Outcome:
     assert known is not None  # noqa: S101 - the caller compared with it
     last = known.counts
     renewed = _with_validators(known, payload)
+    story.outcome.published_at = renewed.published_at
     if renewed != known:
         story.outcome.seconds.wait += tools.warehouse.touch(renewed)
     counts = replace(last, added=0, updated=0, deleted=0, unchanged=last.fetched - last.rejected - last.duplicates)
@@ -209,6 +211,7 @@ def _same_rows(story: _Story, tools: Tools, payload: Payload, staged: Staged) ->
         outcome="unchanged",
         run_id=story.run_id,
     )
+    story.outcome.published_at = renewed.published_at
     story.outcome.seconds.wait += tools.warehouse.touch(renewed)
     return _unchanged(story, counts)
 
@@ -242,6 +245,7 @@ def _loaded(story: _Story, merged: Merged) -> Outcome:
     outcome, state = story.outcome, merged.state
     outcome.outcome = state.outcome
     outcome.counts, outcome.data_version, outcome.changed_at = state.counts, state.data_version, state.changed_at
+    outcome.published_at = state.published_at
     outcome.partition_rows, outcome.table_rows = merged.partition_rows, merged.table_rows
     outcome.notes += story.notes.texts()
     return outcome

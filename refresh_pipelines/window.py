@@ -39,10 +39,6 @@ class Window:
         own = {"partition": self.partition or "", "start": self.start, "end": self.end}
         return {**self.names, **{k: v for k, v in own.items() if v is not None}}
 
-    def running(self, now: datetime) -> bool:
-        """Whether the period is still going on."""
-        return self.end is not None and now < self.end
-
 
 class UnknownPartition(ValueError):
     """A partition key that the source does not have; the message says what its keys look like."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
+import requests
 from filelock import FileLock
 
 from refresh_pipelines.sandbox import Sandbox
@@ -51,6 +54,13 @@ def test_status_gives_programs_the_same_fields_as_the_status_file(loaded):
     assert all(list(item) == STATUS for item in items)
     assert document["sources"] == items
     assert list(document) == ["version", "generated_at", "heartbeat", "sources"]
+
+
+def test_status_says_when_the_upstream_published_what_was_accepted(loaded):
+    answer = requests.get(f"{loaded.sandbox.base}{FRED}?series_id=DEXUSEU&api_key=k", timeout=10)
+    published = parsedate_to_datetime(answer.headers["Last-Modified"])
+    item = next(item for item in loaded.items("status") if item["source"] == "fred_fx")
+    assert datetime.fromisoformat(item["last_published_at"]) == published
 
 
 def test_a_good_refresh_is_fresh(loaded):

@@ -37,6 +37,7 @@ def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
         "refresh/trigger": outcome.trigger,
         "refresh/started_at": outcome.started_at,
         "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
+        "refresh/published_at": outcome.published_at.isoformat() if outcome.published_at else None,
         "refresh/notes": "; ".join(outcome.notes) or None,
         "refresh/recovered": recovered or None,
         "dagster/partition_row_count": outcome.partition_rows if outcome.partition else None,
@@ -77,6 +78,7 @@ def recovered_outcome(spec: SourceSpec, state: LoadState, trigger: str) -> Outco
         run_id=state.run_id,
         started_at=state.committed_at.isoformat(timespec="seconds"),
         changed_at=state.changed_at,
+        published_at=state.published_at,
         trigger=trigger,
         notes=[f"the event of run {state.run_id} was lost after its commit"],
     )
@@ -95,7 +97,7 @@ def outcome_from(
     def number(name: str) -> Any:
         return values.get(f"refresh/{name}") or 0
 
-    changed = values.get("refresh/changed_at")
+    changed, published = values.get("refresh/changed_at"), values.get("refresh/published_at")
     return Outcome(
         source,
         spec_group,
@@ -108,6 +110,7 @@ def outcome_from(
         error_class=values.get("refresh/error_class"),
         message=values.get("refresh/message"),
         changed_at=datetime.fromisoformat(changed) if changed else None,
+        published_at=datetime.fromisoformat(published) if published else None,
         run_id=run_id,
         started_at=values.get("refresh/started_at"),
         trigger=values.get("refresh/trigger", "manual"),

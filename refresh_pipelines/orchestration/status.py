@@ -54,6 +54,7 @@ def _item(
     outcomes = history(instance, spec, _LOOK_BACK) if known else []
     success = next((outcome for outcome in outcomes if outcome.success), None)
     changed = max((outcome.changed_at for outcome in outcomes if outcome.changed_at), default=None)
+    published = max((outcome.published_at for outcome in outcomes if outcome.published_at), default=None)
     last = outcomes[0] if outcomes else None
     is_paused = schedule_name(spec) in paused
     last_success_at = _ended_at(success)
@@ -65,7 +66,7 @@ def _item(
         "paused": is_paused,
         "last_success_at": _iso(last_success_at),
         "last_changed_at": _iso(changed),
-        "last_published_at": None,
+        "last_published_at": _iso(published),
         "last_outcome": last.outcome if last else None,
         "last_run_id": last.run_id if last else None,
         "next_run_at": None if is_paused or not spec.enabled else _iso(_next_run(spec, now)),
