@@ -19,7 +19,7 @@ from refresh_pipelines.rules.across import name_problems, table_problems
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.yamlpos import Document
 
-__all__ = ["BrokenSource", "Catalogue", "UnknownSource", "load_catalogue", "Broken", "Problem"]  # noqa: RUF022
+__all__ = ["Broken", "BrokenSource", "Catalogue", "Problem", "UnknownSource", "load_catalogue"]
 
 
 class UnknownSource(ValueError):

@@ -231,3 +231,19 @@ def test_the_internals_of_dagster_that_runs_rest_on_are_still_there(home, monkey
     [location] = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
     assert origin.repository_origin.code_location_origin.location_name == location["python_module"]["location_name"]
     assert origin.job_name == "__ASSET_JOB"
+
+
+def test_a_missing_key_is_said_once_however_many_partitions_it_blocks(home):
+    home.environ["FRED_API_KEY"] = ""
+    result = home.refresh("run", "fred_fx")
+    assert result.exit_code == 0
+    assert result.output.count("set FRED_API_KEY") == 1
+
+
+def test_a_webhook_that_takes_nothing_is_said(home):
+    home.sandbox.override(FRED, b"no", status=403)
+    home.environ["REFRESH_WEBHOOK_URL"] = f"{home.sandbox.base}/hook"
+    home.sandbox.override("/hook", b"", status=503)
+    result = home.refresh("run", "fred_fx", "--partition", "DEXUSEU")
+    assert result.exit_code == 1
+    assert "The webhook did not take 1 notice(s)" in result.stderr

@@ -20,6 +20,7 @@ from refresh_pipelines.cli.common import (
     select_sources,
 )
 from refresh_pipelines.cli.upstream import sandbox_if_needed
+from refresh_pipelines.notices import Notices
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
 from refresh_pipelines.problems import did_you_mean
 from refresh_pipelines.settings import Settings
@@ -191,9 +192,12 @@ def _print(outcomes: list[Outcome], settings: Settings) -> None:
             for o in outcomes
         ],
     )  # fmt: skip
-    told = [o for o in outcomes if o.message]
-    for outcome in told:
-        click.echo(f"\n{outcome.outcome}: {outcome.message}", err=outcome.outcome == "failed")
+    # A missing key is the same sentence for every partition.
+    for verdict, message in dict.fromkeys((o.outcome, o.message) for o in outcomes if o.message):
+        click.echo(f"\n{verdict}: {message}", err=verdict == "failed")
+    waiting = Notices(settings).waiting()
+    if waiting:
+        click.echo(f"\nThe webhook did not take {waiting} notice(s); later runs and the daemon send them.", err=True)
     click.echo(_next(outcomes, settings))
 
 

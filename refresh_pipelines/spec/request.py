@@ -26,7 +26,7 @@ class Auth(Model):
 
 
 class Request(Model):
-    """One HTTP request. Text may hold the fields {partition} {start} {end}, params and partition names."""
+    """One HTTP request. Address, params and headers may hold {partition} {start} {end}, params and partition names."""
 
     url: str | None = None
     urls: tuple[str, ...] = Field((), description="tried in order: the next one when the answer is 'not here'")
