@@ -31,7 +31,8 @@ def expected_kind(spec: SourceSpec) -> str:
     """Say in words what kind of body the source declares."""
     if spec.format is None:
         return f"what {spec.parser} reads"
-    return f"a {'ZIP archive of ' if spec.format.archive else ''}{spec.format.kind.upper()}"
+    archive = {"zip": "ZIP archive of ", "gzip": "gzip file of "}.get(spec.format.archive or "", "")
+    return f"a {archive}{spec.format.kind.upper()}"
 
 
 def excerpt(body: bytes, length: int = 120) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from refresh_pipelines.catalogue_files import Shared, entries, is_yaml, read_file, read_shared
 from refresh_pipelines.draft import read_draft
-from refresh_pipelines.overrides import override_params, unused_overrides
+from refresh_pipelines.overrides import expand_lists, override_params, unused_overrides
 from refresh_pipelines.problems import Broken, Problem, did_you_mean
 from refresh_pipelines.rules import check_draft
 from refresh_pipelines.rules.across import name_problems, table_problems
@@ -171,6 +171,8 @@ def _read_source(shelf: _Shelf, path: Path, shared: Shared) -> None:
     spec = None
     if isinstance(own, Document):
         document, wrong, used = override_params(shared.fill(own), group, shelf.environ)
+        document, unlisted = expand_lists(document)
+        wrong += unlisted
         shelf.params |= used
         draft, found = read_draft(document, group, stem, str(path))
         problems += wrong + found + check_draft(draft)

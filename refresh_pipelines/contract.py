@@ -6,8 +6,8 @@ Works on whole columns; single values are looked at only where a column holds a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timezone
 
 import pyarrow as pa
@@ -29,7 +29,8 @@ class Tally:
 
     Attributes:
         fetched: rows after the declared filter.
-        filtered: rows the filter dropped, with those of other periods under `outside: drop`.
+        filtered: rows the filter dropped, with those of other periods under `outside: drop` and rows
+            of nothing but empty fields.
         rejected: rows with at least one bad value.
         reasons: example texts for rejected rows, a few.
         outside: rows of other periods, with their earliest and latest value.
@@ -45,9 +46,12 @@ class Tally:
 
 
 class Contract:
-    """One pass over a payload's batches under one spec and window."""
+    """One pass over the batches of a refresh under one spec and window.
 
-    def __init__(self, spec: SourceSpec, window: Window, notes: Notes) -> None:
+    `bound` names what each payload brings values for, beside the window.
+    """
+
+    def __init__(self, spec: SourceSpec, window: Window, notes: Notes, bound: Collection[str] = ()) -> None:
         self.spec, self.window, self.notes = spec, window, notes
         self.tally = Tally()
         self.schema = staged_schema(spec)
@@ -55,27 +59,45 @@ class Contract:
         self._names: list[str] = []
         # `refresh parse` may be asked without a partition; its column then stays empty.
         self.unbound = {
-            name for name, column in spec.columns.items() if (p := placeholder(column)) and p not in window.fields
+            name
+            for name, column in spec.columns.items()
+            if (p := placeholder(column)) and p not in window.fields and p not in bound
         }
+        self._here = window
 
     def apply(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield typed batches of good rows; at the end raise ContractViolation if the whole will not do."""
+        yield from self.take(batches)
+        self.conclude()
+
+    def take(
+        self, batches: Iterable[pa.RecordBatch], names: Mapping[str, str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield typed batches of one payload's good rows; `names` are values only this payload has."""
+        self._here = replace(self.window, names={**self.window.names, **(names or {})})
+        self._rows_seen = 0
         for batch in batches:
             self._require_fields(batch.schema.names)
             typed = self._rows(batch)
             self._rows_seen += batch.num_rows
             if typed.num_rows:
                 yield typed
-        self._conclude()
 
     def _require_fields(self, names: list[str]) -> None:
         if names == self._names:
             return
         self._names = names
         wanted = {
-            column.source or name: name for name, column in self.spec.columns.items() if placeholder(column) is None
+            source: name
+            for name, column in self.spec.columns.items()
+            if placeholder(column) is None
+            for source in column.fields(name)
         }
-        missing = [f"{name!r} (read from {source!r})" for source, name in wanted.items() if source not in names]
+        missing = [
+            f"{name!r} (read from {source!r})"
+            for source, name in wanted.items()
+            if source not in names and not self.spec.columns[name].optional
+        ]
         if missing:
             raise ContractViolation(
                 f"column {', '.join(missing)} is missing from the payload",
@@ -89,17 +111,22 @@ class Contract:
 
     def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {}
-        bad = pa.nulls(batch.num_rows, pa.bool_()).fill_null(False)
+        bad = pa.repeat(pa.scalar(False), batch.num_rows)
+        # Upstreams write an empty table as one row of commas. In JSON a null has been said.
+        is_csv = self.spec.format is not None and self.spec.format.kind == "csv"
+        blank = pa.repeat(pa.scalar(is_csv), batch.num_rows)
         suspects: list[tuple[str, Column, pa.Array, pa.Array]] = []
         for name, column in self.spec.columns.items():
             text = self._text(batch, name, column)
             values, wrong = cast_text(text, column)
+            if placeholder(column) is None:
+                blank = pc.and_(blank, pc.and_(pc.is_null(values), pc.invert(wrong)))
             wrong = pc.or_(wrong, self._null_in_required(name, column, values, wrong))
             if pc.any(wrong).as_py():
                 suspects.append((name, column, text, wrong))
                 bad = pc.or_(bad, wrong)
             columns[name] = values
-        keep = self._kept(columns, bad)
+        keep = pc.and_(self._kept(columns, bad), pc.invert(blank))
         bad = pc.and_(bad, keep)
         kept, wrong_rows = pc.sum(keep).as_py() or 0, pc.sum(bad).as_py() or 0
         self.tally.fetched += kept
@@ -119,8 +146,11 @@ class Contract:
     def _text(self, batch: pa.RecordBatch, name: str, column: Column) -> pa.Array:
         field_name = placeholder(column)
         if field_name is None:
-            return batch.column(column.source or name)
-        value = None if name in self.unbound else fill("{" + field_name + "}", self.window, f"column {name}")
+            nothing = pa.nulls(batch.num_rows, pa.string())
+            present = set(batch.schema.names)
+            parts = [batch.column(source) if source in present else nothing for source in column.fields(name)]
+            return parts[0] if len(parts) == 1 else _joined(parts)
+        value = None if name in self.unbound else fill("{" + field_name + "}", self._here, f"column {name}")
         return pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
 
     def _null_in_required(self, name: str, column: Column, values: pa.Array, wrong: pa.Array) -> pa.Array:
@@ -131,7 +161,7 @@ class Contract:
 
     def _examples(self, name: str, column: Column, text: pa.Array, wrong: pa.Array) -> list[tuple[int, str]]:
         rows = pc.indices_nonzero(wrong).to_pylist()[:_EXAMPLES]
-        where, demand = column.source or name, _demand(name, column, self.spec)
+        where, demand = " ".join(column.fields(name)), _demand(name, column, self.spec)
         return [
             (
                 row,
@@ -173,7 +203,8 @@ class Contract:
         self.tally.earliest = ends["min"] if low is None else min(low, ends["min"])
         self.tally.latest = ends["max"] if high is None else max(high, ends["max"])
 
-    def _conclude(self) -> None:
+    def conclude(self) -> None:
+        """Raise ContractViolation if what was taken will not do as a whole."""
         tally, partitions = self.tally, self.spec.partitions
         if tally.outside and partitions and (partitions.outside == "refuse" or not tally.fetched):
             raise self._wrong_period(partitions.column or "")
@@ -205,8 +236,15 @@ class Contract:
 
 def placeholder(column: Column) -> str | None:
     """Return the window field a column is filled from, for `from: "{station}"`, or None."""
-    found = _PLACEHOLDER.fullmatch(column.source or "")
+    found = _PLACEHOLDER.fullmatch(column.source) if isinstance(column.source, str) else None
     return found[1] if found else None
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    """Join fields by a space, row by row; null where one of them is empty."""
+    trimmed = [pc.utf8_trim_whitespace(part) for part in parts]
+    texts = [pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in trimmed]
+    return pc.binary_join_element_wise(*texts, pa.scalar(" "), null_handling="emit_null")
 
 
 def staged_schema(spec: SourceSpec) -> pa.Schema:

@@ -18,6 +18,7 @@ from refresh_pipelines.grammar import explain
 from refresh_pipelines.problems import Problem, Severity
 from refresh_pipelines.spec import (
     Column,
+    Expect,
     Format,
     Load,
     Partitions,
@@ -95,6 +96,11 @@ class Draft:
     def retry(self) -> Retry:
         """The tries of one refresh."""
         return self.sections.get("retry") or Retry()
+
+    @property
+    def expect(self) -> Expect:
+        """What a plausible payload looks like."""
+        return self.sections.get("expect") or Expect()
 
     @property
     def params(self) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""`REFRESH_PARAM_<GROUP>_<NAME>`: a param of a group's sources set from outside. Pure."""
+"""Params of a source: set from outside by `REFRESH_PARAM_<GROUP>_<NAME>`, and lists that stand for keys. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from refresh_pipelines.problems import Problem, did_you_mean
 from refresh_pipelines.yamlpos import Document, YamlError, read_value
@@ -41,6 +43,33 @@ def override_params(
             given[name] = value
     value = {**document.value, "params": given}
     return Document(value, document.keys, document.values), problems, names
+
+
+def expand_lists(document: Document) -> tuple[Document, list[Problem]]:
+    """Put a list param in the place of `"{name}"` where keys are listed: partitions.static and request.each.
+
+    So a group names its sites once, in group.yaml. What names no list is a problem.
+    """
+    params = document.value.get("params")
+    lists = {name: value for name, value in params.items() if isinstance(value, list)} if isinstance(params, dict) else {}
+    value, problems = dict(document.value), []
+    for section, key in (("partitions", "static"), ("request", "each")):
+        outer = value.get(section)
+        inner = outer.get(key) if isinstance(outer, dict) else None
+        if not isinstance(inner, dict):
+            continue
+        named = {name: found[1] for name, text in inner.items() if (found := _whole_field(text))}
+        for name in (name for name, wanted in named.items() if wanted not in lists):
+            message = f"{{{named[name]}}} is no list of the params"
+            hint = did_you_mean(named[name], lists) or "write the keys as a list, or the list under params"
+            problems.append(Problem(*document.value_mark((section, key, name)), message, hint))
+        filled = {name: lists[wanted] for name, wanted in named.items() if wanted in lists}
+        value[section] = {**outer, key: {**inner, **filled}}
+    return Document(value, document.keys, document.values), problems
+
+
+def _whole_field(text: Any) -> re.Match[str] | None:
+    return re.fullmatch(r"\{(\w+)\}", text) if isinstance(text, str) else None
 
 
 def _is_plain(value: object) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refresh_pipelines.contract import Contract, staged_schema
 from refresh_pipelines.errors import ContractViolation
@@ -21,6 +22,18 @@ from refresh_pipelines.parse import Notes, parse
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import first_row, quote, told
 from refresh_pipelines.window import Window
+
+
+@dataclass(frozen=True)
+class Part:
+    """One payload of a refresh, or one page of it.
+
+    Attributes:
+        names: values that only its request had, for instance {"series_id": "DGS10"}.
+    """
+
+    path: Path
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,18 +60,20 @@ class Staged:
             return pa.ipc.open_file(source).read_all()
 
 
-def stage(spec: SourceSpec, payloads: Iterable[Path], window: Window, path: Path, notes: Notes) -> Staged:
+def stage(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, path: Path, notes: Notes) -> Staged:
     """Parse, check and write one refresh's payloads to `path`.
 
     Raises:
         RefreshError: whatever `parse` and `Contract` raise; ContractViolation when rows with one
             merge key differ (or are repeated at all under `duplicates: refuse`).
     """
-    contract = Contract(spec, window, notes)
+    parts = [payload if isinstance(payload, Part) else Part(payload) for payload in payloads]
+    contract = Contract(spec, window, notes, frozenset.intersection(*(frozenset(part.names) for part in parts)))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
-        batches = (batch for payload in payloads for batch in parse(spec, payload, window, notes))
-        for batch in contract.apply(batches):
-            writer.write_batch(batch)
+        for part in parts:
+            for batch in contract.take(parse(spec, part.path, window, notes), part.names):
+                writer.write_batch(batch)
+    contract.conclude()
     key = [name for name in spec.merge_key if name not in contract.unbound]
     with _calculator(path) as connection:
         duplicates = _collapse(connection, spec, key, path)
@@ -67,9 +82,10 @@ def stage(spec: SourceSpec, payloads: Iterable[Path], window: Window, path: Path
 
 
 def require_rows(spec: SourceSpec, staged: Staged) -> None:
-    """Raise ContractViolation when a payload holds fewer rows than `expect.min_rows`."""
+    """Raise ContractViolation when a payload has fewer rows than `expect.min_rows`, or lacks `expect.present`."""
     least = spec.expect.min_rows
     if staged.fetched >= least:
+        _require_values(spec, staged)
         return
     few = ContractViolation(
         "the payload holds too few rows",
@@ -79,6 +95,23 @@ def require_rows(spec: SourceSpec, staged: Staged) -> None:
     )
     few.fetched = staged.fetched
     raise few
+
+
+def _require_values(spec: SourceSpec, staged: Staged) -> None:
+    for name, values in spec.expect.present.items() if staged.rows else ():
+        found = pc.unique(staged.table()[name]).cast(pa.string())
+        absent = [value for value in values if not pc.is_in(pa.scalar(value), value_set=found).as_py()]
+        if absent:
+            ends = pc.min_max(found).as_py()
+            lacking = ContractViolation(
+                "the payload is not whole",
+                expected=f"{name} to be also {', '.join(absent)} (expect.present)",
+                came=f"{len(found)} different values from {ends['min']} to {ends['max']}",
+                todo="Nothing was loaded. The export may have stopped half-way: look at the payload, and correct "
+                "expect.present if these are gone for good.",
+            )
+            lacking.fetched = staged.fetched
+            raise lacking
 
 
 @contextmanager
@@ -105,14 +138,34 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: list
     rows = _scalar(connection, "SELECT count(*) FROM staged")
     if not key or rows == _scalar(connection, f"SELECT count(*) FROM (SELECT 1 FROM staged GROUP BY {columns})"):  # noqa: S608 - quoted identifiers
         return 0
-    _refuse_conflicts(connection, spec, columns)
-    unique: pa.Table = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
+    if spec.load.duplicates == "last":
+        unique = _last_values(connection, spec, key, path)
+    else:
+        _refuse_conflicts(connection, spec, columns)
+        unique = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
     replacement = path.with_suffix(".unique")
     with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
         writer.write_table(unique.cast(staged_schema(spec)))
     replacement.replace(path)
     connection.register("staged", unique)
     return rows - int(unique.num_rows)
+
+
+def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: list[str], path: Path) -> pa.Table:
+    """Return one row for each merge key: of each column the last value of the payload that is not missing."""
+    with pa.memory_map(str(path)) as source:
+        rows = pa.ipc.open_file(source).read_all()
+        connection.register("ordered", rows.append_column("_position", pa.array(range(rows.num_rows), pa.int64())))
+        # arg_max passes over nulls, which is the rule.
+        values = [
+            quote(name) if name in key else f"arg_max({quote(name)}, _position) AS {quote(name)}"
+            for name in spec.columns
+        ]
+        grouped = ", ".join(quote(name) for name in key)
+        query = f"SELECT {', '.join(values)} FROM ordered GROUP BY {grouped} ORDER BY min(_position)"  # noqa: S608 - quoted identifiers
+        table: pa.Table = connection.sql(query).to_arrow_table()
+        connection.unregister("ordered")
+    return table
 
 
 def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:

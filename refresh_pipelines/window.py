@@ -1,11 +1,13 @@
 """Partitions as intervals of time and keys. Pure arithmetic; keys and windows are always UTC.
 
 A key is the first instant of its period: an hour is `2026-01-31-05:00`, everything longer is a
-date. A static key is one declared value.
+date. A static key is one declared value, a dynamic one a value that was added later. With two
+dimensions a key is `2026-01-31|44013`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -101,22 +103,40 @@ def time_keys(partitions: Partitions, now: datetime) -> list[str]:
     return keys
 
 
-def partition_keys(spec: SourceSpec, now: datetime) -> list[str]:
-    """Return every key the source has at `now`, oldest first or as declared; [] without partitions."""
-    if spec.partitions is None:
+def partition_keys(spec: SourceSpec, now: datetime, dynamic: Sequence[str] = ()) -> list[str]:
+    """Return every key the source has at `now`, oldest first or as declared; [] without partitions.
+
+    `dynamic` are the keys that were added to a dynamic dimension; nobody but Dagster knows them.
+    """
+    partitions = spec.partitions
+    if partitions is None:
         return []
-    if spec.partitions.dimension:
-        return list(spec.partitions.static[spec.partitions.dimension])
-    return time_keys(spec.partitions, now)
+    if partitions.dynamic:
+        return list(dynamic)
+    if partitions.time is None:
+        return list(partitions.static[partitions.dimension or ""])
+    return _crossed(partitions, time_keys(partitions, now))
 
 
-def due_keys(spec: SourceSpec, now: datetime) -> list[str]:
-    """Return the keys a tick refreshes: all static ones, or the newest period and its look-back."""
-    keys = partition_keys(spec, now)
-    if spec.partitions is None or spec.partitions.dimension:
-        return keys
-    lookback = spec.partitions.lookback
-    return keys[-(lookback + 1 if isinstance(lookback, int) else 1) :]
+def due_keys(spec: SourceSpec, now: datetime, dynamic: Sequence[str] = ()) -> list[str]:
+    """Return the keys a tick refreshes: all static or dynamic ones, times the newest period and its look-back."""
+    partitions = spec.partitions
+    if partitions is None or partitions.time is None:
+        return partition_keys(spec, now, dynamic)
+    lookback = partitions.lookback
+    return _crossed(partitions, time_keys(partitions, now)[-(lookback + 1 if isinstance(lookback, int) else 1) :])
+
+
+def _crossed(partitions: Partitions, times: Sequence[str]) -> list[str]:
+    if not partitions.dimension:
+        return list(times)
+    return [f"{time}|{key}" for time in times for key in partitions.static[partitions.dimension]]
+
+
+def split_key(key: str) -> tuple[str, str | None]:
+    """Return the time key and the static key of a two-dimensional key; the second is None with one dimension."""
+    first, bar, second = key.partition("|")
+    return first, second if bar else None
 
 
 def window_of(spec: SourceSpec, key: str | None) -> Window:
@@ -131,9 +151,17 @@ def window_of(spec: SourceSpec, key: str | None) -> Window:
         raise UnknownPartition(f"{spec.name} has no partitions, so {key!r} is none of them")
     if partitions is None or key is None:
         return Window(names=names)
-    if partitions.dimension:
-        return Window(key, start=partitions.start_at, names={**names, partitions.dimension: key})
-    return _time_window(spec, partitions, key, names)
+    dimension = partitions.dimension
+    if partitions.time is None:
+        return Window(key, start=partitions.start_at, names={**names, dimension or "": key})
+    time, other = split_key(key)
+    if dimension is None:
+        return _time_window(spec, partitions, key, names)
+    known = partitions.static[dimension]
+    if other not in known:
+        example = f"{first_period(partitions):{key_format(partitions.time)}}|{known[0]}"
+        raise UnknownPartition(f"{spec.name}: {key!r} names no {dimension} that is declared; keys look like {example}")
+    return replace(_time_window(spec, partitions, time, {**names, dimension: other}), partition=key)
 
 
 def since(spec: SourceSpec, window: Window, cursor: str | None) -> Window:

@@ -9,7 +9,7 @@ import dagster as dg
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
 from refresh_pipelines.orchestration.assets import broken_assets, source_asset
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
-from refresh_pipelines.orchestration.schedules import source_schedule
+from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
@@ -39,9 +39,10 @@ def build_definitions(
     resources = {"io_manager": RefusingIOManager()}
     if wanted is not None:
         return dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor)
+    shared = len(specs) > MOST_OWN_TARGETS
     return dg.Definitions(
         assets=[*assets, *broken_assets(catalogue)],
-        schedules=[source_schedule(spec, settings) for spec in specs if spec.enabled],
+        schedules=[source_schedule(spec, settings, shared=shared) for spec in specs if spec.enabled],
         sensors=[failure_sensor(specs, workshop)],
         resources=resources,
         # A run refreshes one source; a process per step would cost four seconds and give nothing.

@@ -7,18 +7,19 @@ null is a member that is absent or null there. What the text means is for `contr
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from refresh_pipelines.body import excerpt, expected_kind, page_head
-from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused
 from refresh_pipelines.parse.container import open_payload
 from refresh_pipelines.parse.csv import read_csv
 from refresh_pipelines.parse.json import read_json
 from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.redact import redact
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.window import Window
 
@@ -65,12 +66,23 @@ def _custom(spec: SourceSpec, path: Path, window: Window) -> Iterator[pa.RecordB
         raise UpstreamRefused(
             f"parser {spec.parser} cannot be imported", came=str(error), todo="Correct `parser` in the YAML."
         ) from error
-    for piece in _pieces(parser(path, spec, window)):
+    for piece in _pieces(parser, path, spec, window):
         yield from _as_text(spec, piece)
 
 
-def _pieces(result: Any) -> Iterable[Any]:
-    return result if isinstance(result, Iterator | list | tuple) else [result]
+def _pieces(parser: Any, path: Path, spec: SourceSpec, window: Window) -> Iterator[Any]:
+    """Yield what the parser returns; whatever it raises that is not ours says what it could not read."""
+    try:
+        result = parser(path, spec, window)
+        yield from result if isinstance(result, Iterator | list | tuple) else [result]
+    except (RefreshError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ContractViolation(
+            f"parser {spec.parser} could not read the payload",
+            came=f"{type(error).__name__}: {redact(str(error))[:300]}",
+            todo="Compare the payload with the sample; if the layout has changed, adjust the parser.",
+        ) from error
 
 
 def _as_text(spec: SourceSpec, piece: Any) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""Open a payload: the file itself, or the one declared member of a ZIP archive.
+"""Open a payload: the file itself, what a gzip file holds, or the one declared member of a ZIP archive.
 
 Members are read as a stream and never written to disk, so their paths cannot escape anywhere; what
 they unpack to is counted while reading.
@@ -6,6 +6,7 @@ they unpack to is counted while reading.
 
 from __future__ import annotations
 
+import gzip
 import io
 import lzma
 import struct
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from typing_extensions import Buffer
 
@@ -63,16 +64,29 @@ def open_payload(form: Format, path: Path, limit: int) -> Iterator[io.BufferedRe
     if path.stat().st_size == 0 and form.kind != "json":
         raise UpstreamRefused(
             "the file is empty",
-            expected=f"a {'ZIP archive of ' if form.archive else ''}{form.kind.upper()}",
+            expected=f"a {'ZIP archive of ' if form.archive == 'zip' else ''}{form.kind.upper()}",
             came="0 bytes",
             todo="Look at the address in a browser; the upstream may have stopped this file.",
         )
-    if form.archive is None:
-        with path.open("rb") as file:
-            yield _without_bom(io.BufferedReader(_Guarded(file, "the payload", limit), 1 << 18))
+    if form.archive != "zip":
+        with open_plain(path, limit) as stream:
+            yield stream
         return
     with _open_zip(path) as archive, _open_member(archive, _member(archive, form.member)) as member:
         yield _without_bom(io.BufferedReader(_Guarded(member, f"member {member.name!r}", limit), 1 << 18))
+
+
+@contextmanager
+def open_plain(path: Path, limit: int) -> Iterator[io.BufferedReader]:
+    """Yield the bytes of a file, unpacked if it is a gzip file, without leading UTF-8 byte-order marks.
+
+    What HTTP has unpacked on the way (Content-Encoding) is read all the same. Raises as `open_payload`.
+    """
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    name = "the gzip file" if packed else "the payload"
+    with gzip.open(path, "rb") if packed else path.open("rb") as inner:
+        yield _without_bom(io.BufferedReader(_Guarded(cast("IO[bytes]", inner), name, limit), 1 << 18))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -28,21 +28,29 @@ class _Number(str):
 def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes: Notes) -> Iterator[pa.RecordBatch]:
     """Yield the objects of the list at `form.rows`; columns are their members and declared dotted paths.
 
+    Fields of `form.document` stand in each row, and hide members of the same name.
+
     Raises:
         UpstreamUnavailable: an empty body, or a document that breaks off.
         UpstreamRefused: the declared error member is there.
         ContractViolation: no list of objects where `form.rows` points, text in another encoding, or
             nesting that no table is made of.
     """
-    rows = _rows(_document(stream.read(), form, notes), form)
-    names = _names(rows, spec)
+    document = read_document(stream.read(), form, notes)
+    rows = rows_of(document, form, spec.request.paging.total if spec.request.paging else None)
+    if form.published:
+        notes.published = _text(lookup(document, form.published)) or notes.published
+    shared = {name: _text(lookup(document, path)) for name, path in form.document.items()}
+    names = [name for name in _names(rows, spec) if name not in shared]
     for begin in range(0, len(rows), BATCH):
         piece = rows[begin : begin + BATCH]
         arrays = [_strings([_text(_value(row, name)) for row in piece]) for name in names]
-        yield pa.RecordBatch.from_arrays(arrays, names=names)
+        arrays += [pa.repeat(pa.scalar(value, pa.string()), len(piece)) for value in shared.values()]
+        yield pa.RecordBatch.from_arrays(arrays, names=[*names, *shared])
 
 
-def _document(body: bytes, form: Format, notes: Notes) -> Any:
+def read_document(body: bytes, form: Format, notes: Notes) -> Any:
+    """Return a JSON document whose numbers are texts. Raises as `read_json` does."""
     try:
         text = _decoded(body, form, notes)
         return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
@@ -80,7 +88,8 @@ def _strings(values: list[str | None]) -> pa.Array:
         return pa.array(whole, pa.string())
 
 
-def _rows(document: Any, form: Format) -> list[dict[str, Any]]:
+def rows_of(document: Any, form: Format, total: str | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a document; none where its own `total` says that there are none. Raises as `read_json`."""
     said = lookup(document, form.error) if form.error else None
     if said and said != _Number(0):
         raise UpstreamRefused(
@@ -90,6 +99,8 @@ def _rows(document: Any, form: Format) -> list[dict[str, Any]]:
             todo="Check the request, and the key if there is one, against the source's documentation.",
         )
     rows = lookup(document, form.rows)
+    if rows is None and total and lookup(document, total) == _Number(0):
+        return []
     if not isinstance(rows, list):
         raise ContractViolation(
             "the JSON document has not the declared shape",
@@ -113,9 +124,9 @@ def _names(rows: list[dict[str, Any]], spec: SourceSpec) -> list[str]:
     """Return every member's name in order of first appearance, and the dotted paths that lead anywhere."""
     names = dict.fromkeys(name for row in rows for name in row)
     for column, declared in spec.columns.items():
-        path = declared.source or column
-        if "." in path and path not in names and any(_has(row, path) for row in rows):
-            names[path] = None
+        for path in declared.fields(column):
+            if "." in path and path not in names and any(_has(row, path) for row in rows):
+                names[path] = None
     return list(names)
 
 

@@ -12,10 +12,12 @@ class Notes:
     Attributes:
         fallbacks: values that were not valid in the declared encoding and read with the fallback.
         ignored: fields of the payload that no declared column reads.
+        published: `format.published` of the payload as written, None if not declared or not there.
     """
 
     fallbacks: int = 0
     ignored: list[str] = field(default_factory=list)
+    published: str | None = None
 
     def texts(self) -> list[str]:
         """Return the remarks as sentences."""

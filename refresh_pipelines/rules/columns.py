@@ -36,6 +36,9 @@ def check_columns_named(draft: Draft) -> Iterator[Problem]:
             if name in seen:
                 yield draft.problem((*loc, index), f"{name} stands twice in {loc[-1]}")
             seen.add(name)
+    for key in ("present", "keep"):
+        for name in getattr(draft.expect, key):
+            yield from _check_name(draft, ("expect", key, name), name)
     if draft.partitions and draft.partitions.column:
         yield from _check_name(draft, ("partitions", "column"), draft.partitions.column)
 
@@ -64,14 +67,14 @@ def check_fields(draft: Draft) -> Iterator[Problem]:
         if field in chosen.fields[:index]:
             yield draft.problem(("format", "fields", index), f"the field {field} stands twice")
     for name, column in draft.columns.items() if chosen.kind == "csv" and chosen.fields else ():
-        origin = column.source or name
-        if origin not in chosen.fields and not re.fullmatch(r"\{[^{}]*\}", origin):
-            yield draft.problem(
-                ("columns", name, "from") if column.source else ("columns", name),
-                f"{origin} is not among format.fields",
-                did_you_mean(origin, chosen.fields),
-                key=not column.source,
-            )
+        for origin in column.fields(name):
+            if origin not in chosen.fields and not re.fullmatch(r"\{[^{}]*\}", origin):
+                yield draft.problem(
+                    ("columns", name, "from") if column.source else ("columns", name),
+                    f"{origin} is not among format.fields",
+                    did_you_mean(origin, chosen.fields),
+                    key=not column.source,
+                )
 
 
 def _is_encoding(name: str) -> bool:

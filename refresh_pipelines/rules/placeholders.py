@@ -20,6 +20,8 @@ def known_fields(draft: Draft) -> dict[str, Any]:
     """Return what `{...}` may name in this source, each with a value of the kind it will have."""
     fields: dict[str, Any] = {k: v for k, v in draft.params.items() if isinstance(v, str | int | float)}
     partitions = draft.partitions
+    if draft.request and draft.request.each:
+        fields[draft.request.each.name] = "x"
     if partitions is None:
         return fields
     fields["partition"] = "x"
@@ -37,15 +39,23 @@ def check_placeholders(draft: Draft) -> Iterator[Problem]:
     if "partitions" in draft.bad:
         return
     fields = known_fields(draft)
+    dimension = draft.partitions.dimension if draft.partitions else None
+    each = draft.request.each.name if draft.request and draft.request.each else None
     for name in draft.params:
-        if name in {"partition", "start", "end"} or (draft.partitions and name == draft.partitions.dimension):
-            message = f"the param {name} has the name of a field that the partition fills"
+        if name in {"partition", "start", "end", dimension, each}:
+            message = (
+                f"the param {name} has the name of a field that the {'request' if name == each else 'partition'} fills"
+            )
             yield draft.problem(("params", name), message, "call it something else", key=True)
+    if each and each in {"partition", "start", "end", dimension}:
+        yield draft.problem(
+            ("request", "each"), f"the partition fills {each} already", "call it something else", key=True
+        )
     for loc, text in _texts(draft.request):
         yield from _check_text(draft, loc, text, fields)
     for name, column in draft.columns.items():
         # A field name in the payload may hold braces; only a text that is one field stands for it.
-        if column.source and re.fullmatch(r"\{[^{}]*\}", column.source):
+        if isinstance(column.source, str) and re.fullmatch(r"\{[^{}]*\}", column.source):
             yield from _check_text(draft, ("columns", name, "from"), column.source, fields)
 
 
@@ -60,6 +70,11 @@ def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
         for name, value in values.items():
             if isinstance(value, str):
                 yield ("request", section, name), value
+    if isinstance(request.body, str):
+        return  # text of any language, where braces are common: nothing is filled in
+    for name, value in (request.body or {}).items():
+        if isinstance(value, str):
+            yield ("request", "body", name), value
 
 
 def _check_text(draft: Draft, loc: Loc, text: str, fields: dict[str, Any]) -> Iterator[Problem]:

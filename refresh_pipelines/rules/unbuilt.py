@@ -22,13 +22,9 @@ def _is(*texts: Any) -> Callable[[Any], bool]:
 
 
 REFUSED: dict[tuple[str, ...], Callable[[Any], bool]] = {
-    ("request", "each"): _is_set,
-    ("request", "paging"): _is_set,
     ("load", "mode"): _is("snapshot", "append"),
     ("load", "history"): _is(True),
     ("load", "drift"): _is("evolve", "freeze"),
-    ("partitions", "dynamic"): _is_set,
-    ("partitions", "initial"): _is("all"),
     ("schedule", "frequency"): _is("on_event"),
     ("expect", "change"): _is_set,
 }
@@ -59,10 +55,6 @@ def check_unbuilt(draft: Draft) -> Iterator[Problem]:
         if loc in draft.document.keys and refused(value):
             shown = ".".join(loc) if isinstance(value, dict | list) else f"{'.'.join(loc)}: {_yaml(value)}"
             yield draft.problem(loc, f"{shown} is not available in this version", key=True)
-    partitions = draft.raw.get("partitions")
-    if isinstance(partitions, dict) and partitions.get("time") and partitions.get("static"):
-        message = "partitions with both time and static is not available in this version"
-        yield draft.problem(("partitions", "static"), message, "keep one of them", key=True)
     for loc in IDLE:
         if draft.wrote(*loc):
             yield draft.problem(loc, f"{'.'.join(loc)} has no effect yet", key=True, severity="note")

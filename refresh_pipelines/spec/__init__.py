@@ -4,13 +4,14 @@ Rules that need only one value live here as validators; rules over more than tha
 """
 
 from refresh_pipelines.spec.base import LONGEST, TABLE_NAME, Model
-from refresh_pipelines.spec.request import Auth, Format, Request
+from refresh_pipelines.spec.request import Auth, Each, Format, Paging, Request
 from refresh_pipelines.spec.source import PARSE_REVISION, Alerts, Expect, SourceSpec, SourceYaml
 from refresh_pipelines.spec.table import DIRECTIVES, Column, Load
 from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry, Schedule
 
 __all__ = [
     "DIRECTIVES", "LONGEST", "PARSE_REVISION", "TABLE_NAME",
-    "Alerts", "Auth", "Breaker", "Column", "Expect", "Format", "Freshness", "Load", "Model", "Partitions", "Request",
+    "Alerts", "Auth", "Breaker", "Column", "Each", "Expect", "Format", "Freshness", "Load", "Model", "Paging",
+    "Partitions", "Request",
     "Retry", "Schedule", "SourceSpec", "SourceYaml",
 ]  # fmt: skip

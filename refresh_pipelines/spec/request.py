@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from refresh_pipelines.spec.base import Duration, Model, Rate, Scalar, Size
+from refresh_pipelines.spec.base import TABLE_NAME, Duration, Model, Rate, Scalar, Size
 
 
 class Auth(Model):
@@ -22,6 +22,77 @@ class Auth(Model):
     def _one_place(self) -> Auth:
         if (self.query is None) == (self.header is None):
             raise ValueError("auth needs exactly one of query and header")
+        return self
+
+
+class Each(Model):
+    """One refresh as several requests, one for each value; `{name}` stands for it. Written `{name: [values]}`."""
+
+    name: str
+    values: tuple[str, ...] = Field(min_length=1)
+    on_error: Literal["fail", "keep_rest"] = Field(
+        "fail", description="keep_rest: load what came, and call the refresh partial"
+    )
+
+
+def as_each(value: Any) -> Any:
+    """Read `{series_id: [a, b], on_error: fail}`; raise ValueError unless it names one list of different texts."""
+    if not isinstance(value, dict):
+        return value
+    lists = {name: values for name, values in value.items() if name != "on_error"}
+    if len(lists) != 1:
+        raise ValueError("each needs exactly one name with its values (for instance series_id: [A, B])")
+    name, values = next(iter(lists.items()))
+    if not TABLE_NAME.fullmatch(name):
+        raise ValueError(f"the name {name} must match {TABLE_NAME.pattern}")
+    if not isinstance(values, list) or not values or not all(isinstance(item, str) for item in values):
+        raise ValueError(f"{name} must be a list of texts (put numbers in quotes)")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} names a value twice")
+    return {"name": name, "values": tuple(values), **{key: value[key] for key in value if key == "on_error"}}
+
+
+_EACH_SCHEMA = {
+    "type": "object",
+    "properties": {"on_error": {"enum": ["fail", "keep_rest"], "default": "fail"}},
+    "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    "minProperties": 1,
+    "maxProperties": 2,
+}
+
+
+class Paging(Model):
+    """How an answer in several pages is read. Paths are dotted, into the JSON document of a page.
+
+    page and offset count; cursor takes the next page's mark out of the last page; link its whole
+    address, from the document or from the header Link (rel=next).
+    """
+
+    kind: Literal["page", "offset", "cursor", "link"]
+    param: str | None = Field(None, description="query parameter that says which page; none with link")
+    first: int | None = Field(None, ge=0, description="first page (default 1) or offset (default 0)")
+    size: int | None = Field(None, ge=1, description="rows of a full page; a shorter one is the last")
+    size_param: str | None = Field(None, description="query parameter that asks for `size` rows")
+    pages: str | None = Field(None, description="page: path of the number of pages")
+    total: str | None = Field(None, description="path of the number of rows of all pages, which must come together")
+    next: str | None = Field(None, description="cursor, link: path of the next mark or address")
+    max_pages: int = Field(1000, ge=1, description="more than these are taken for a loop")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Paging:
+        if (self.param is None) != (self.kind == "link"):
+            raise ValueError("paging.param goes with page, offset and cursor, and is needed there")
+        if self.kind == "offset" and self.size is None:
+            raise ValueError("paging of kind offset needs size, the rows of a full page")
+        if self.kind == "page" and self.size is None and self.pages is None:
+            raise ValueError("paging of kind page needs pages or size, to know the last page")
+        if self.kind == "cursor" and self.next is None:
+            raise ValueError("paging of kind cursor needs next, the path of the next mark")
+        for name, kinds in (("pages", "page"), ("first", "page offset"), ("next", "cursor link")):
+            if getattr(self, name) is not None and self.kind not in kinds.split():
+                raise ValueError(f"paging.{name} does not go with kind {self.kind}")
+        if self.size_param and self.size is None:
+            raise ValueError("paging.size_param needs size")
         return self
 
 
@@ -41,8 +112,11 @@ class Request(Model):
     allow_private: bool = False
     auth: Auth | None = None
     retry_on: tuple[str, ...] = Field((), description="texts in a 4xx answer that may pass if asked again slowly")
-    each: dict[str, Any] | None = None
-    paging: dict[str, Any] | None = None
+    each: Annotated[Each, BeforeValidator(as_each), WithJsonSchema(_EACH_SCHEMA)] | None = None
+    paging: Paging | None = None
+    span: int = Field(
+        1, ge=1, le=1000, description="neighbouring time partitions that one request from {start} to {end} may serve"
+    )
 
     @model_validator(mode="after")
     def _one_address(self) -> Request:
@@ -60,7 +134,7 @@ class Format(Model):
     """How the payload's bytes become rows of text."""
 
     kind: Literal["csv", "json"]
-    archive: Literal["zip"] | None = None
+    archive: Literal["zip", "gzip"] | None = None
     member: str = Field("*", description="glob for the one archive member that holds the rows")
     encoding: str = "utf-8"
     fallback: str | None = Field(None, description="encoding for single values that are not valid `encoding`; counted")
@@ -72,6 +146,12 @@ class Format(Model):
     skip_lines: int = Field(0, ge=0)
     rows: str = Field("", description="dotted path to the list of rows in a JSON document; empty: the document itself")
     error: str | None = Field(None, description="dotted path of a member whose presence means the upstream refused")
+    document: dict[str, str] = Field(
+        default_factory=dict, description="JSON: fields of the document given to each row, name: dotted path"
+    )
+    published: str | None = Field(
+        None, description="JSON: dotted path of the day or time of publication, in place of Last-Modified"
+    )
 
 
 def as_format(value: Any) -> Any:

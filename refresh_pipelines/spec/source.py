@@ -23,6 +23,12 @@ class Expect(Model):
     """What a plausible payload looks like."""
 
     min_rows: int = Field(1, ge=0)
+    present: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="values of a column without which a payload is not whole"
+    )
+    keep: dict[str, Annotated[str, Field(pattern=r"^\d{1,3}%$")]] = Field(
+        default_factory=dict, description="share of a column's values in the table that a payload may lack: 0%"
+    )
     change: str | None = Field(None, pattern=r"^\d{1,3}%$")
 
 
@@ -96,7 +102,7 @@ class SourceSpec(SourceYaml):
         )
         for column in parts["columns"].values():
             column.pop("description")
-        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on"):
+        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "span"):
             parts["request"].pop(key)
         for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():
             parts["partitions"].pop(key)

@@ -19,25 +19,35 @@ class Column(Model):
     type: str = Field(
         pattern=r"^(text|int|bigint|double|bool|date|timestamp|timestamptz|json|decimal\(\d{1,2},\s*\d{1,2}\))$"
     )
-    source: str | None = Field(
+    source: str | tuple[str, ...] | None = Field(
         None,
         validation_alias=AliasChoices("from", "source"),
         serialization_alias="from",
         description=(
-            "name of the field in the payload, dotted path in JSON, or '{partition name}'; default: the column's name"
+            "name of the field in the payload, dotted path in JSON, or '{partition name}'; a list of fields is joined "
+            "by spaces; default: the column's name"
         ),
     )
     format: str | None = Field(None, description="strptime format of a date or timestamp; default ISO 8601")
     missing: tuple[str, ...] = Field(("",), description="texts that mean 'no value'; the empty text always does")
     strip: bool = Field(True, description="remove white space around the text")
     nullable: bool = True
+    optional: bool = Field(False, description="a payload may lack the field altogether; it is then missing in each row")
     unit: str | None = None
     min: float | None = None
     max: float | None = None
     description: str = ""
 
+    def fields(self, name: str) -> tuple[str, ...]:
+        """Return the payload's fields that the column `name` is read from, usually one."""
+        if isinstance(self.source, tuple):
+            return self.source
+        return (self.source or name,)
+
     @model_validator(mode="after")
     def _fits_type(self) -> Column:
+        if isinstance(self.source, tuple) and len(self.source) < 2:
+            raise ValueError("from is one field's name or a list of several")
         if self.format is not None:
             self._check_format(self.format)
         if (self.min is not None or self.max is not None) and not self.type.startswith(("int", "big", "dou", "dec")):
@@ -71,8 +81,10 @@ class Load(Model):
     """How accepted rows change the table."""
 
     mode: Literal["merge", "replace_partition", "snapshot", "append"] = "merge"
-    duplicates: Literal["identical", "refuse"] = Field(
-        "identical", description="rows with one merge key: collapse them if identical in every column, or refuse"
+    duplicates: Literal["identical", "refuse", "last"] = Field(
+        "identical",
+        description="rows with one merge key: collapse them if identical in every column, refuse them, or take each "
+        "column's last value that is not missing",
     )
     drift: Literal["evolve", "ignore", "freeze"] = "ignore"
     reject_share: float = Field(0, ge=0, le=1)

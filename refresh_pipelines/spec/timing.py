@@ -48,7 +48,11 @@ class Partitions(Model):
     )
     initial: Literal["newest", "all"] = "newest"
     static: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    dynamic: str | None = None
+    dynamic: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_]{0,39}$",
+        description="name of a dimension whose keys are added while it runs, by `refresh run --partition` or the UI",
+    )
 
     @field_validator("lookback", mode="before")
     @classmethod
@@ -74,6 +78,8 @@ class Partitions(Model):
             raise ValueError("time partitions need a start")
         if self.time and not isinstance(self.lookback, int):
             raise ValueError("lookback of time partitions is a number of periods")
+        if self.dynamic and (self.time or self.static):
+            raise ValueError("dynamic partitions go with neither time nor static ones")
         if not (self.time or self.static or self.dynamic):
             raise ValueError("partitions need time, static or dynamic")
         return self
@@ -87,8 +93,8 @@ class Partitions(Model):
 
     @property
     def dimension(self) -> str | None:
-        """Name of the static dimension, if there is one."""
-        return next(iter(self.static), None)
+        """Name of the static or dynamic dimension, if there is one."""
+        return self.dynamic or next(iter(self.static), None)
 
 
 class Freshness(Model):

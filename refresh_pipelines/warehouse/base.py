@@ -27,6 +27,7 @@ class LoadState:
         changed_at: when rows last changed.
         published_at: Last-Modified as the upstream gave it.
         committed_at: when this state was written.
+        table: name of the raw table that holds the rows; the warehouse fills it in.
     """
 
     source: str
@@ -46,6 +47,7 @@ class LoadState:
     last_modified: str | None = None
     published_at: datetime | None = None
     cursor: str | None = None
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ class Warehouse(Protocol):
             SpecChanged: the table does not fit the declared columns.
             WarehouseBusy: somebody held the warehouse for too long.
         """
+        ...
+
+    def commit_all(self, commits: Sequence[Commit]) -> list[Merged]:
+        """Make several commits in one transaction: all of them or none. Raises as `commit` does."""
         ...
 
     def touch(self, state: LoadState) -> float:

@@ -44,11 +44,18 @@ class DuckDBWarehouse:
 
     def commit(self, commit: Commit) -> Merged:
         """See `Warehouse.commit`."""
+        return self.commit_all([commit])[0]
+
+    def commit_all(self, commits: Sequence[Commit]) -> list[Merged]:
+        """See `Warehouse.commit_all`."""
+        out = []
         with self._writing() as (connection, wait):
-            merged = merge(connection, commit, wait)
-            write_state(connection, merged.state)
-            commit.progress("merged")
-        return merged
+            for commit in commits:
+                merged = merge(connection, commit, wait)
+                write_state(connection, merged.state)
+                out.append(merged)
+                commit.progress("merged")
+        return out
 
     def touch(self, state: LoadState) -> float:
         """See `Warehouse.touch`."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 import duckdb
 
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.sql import columns, first_row
+from refresh_pipelines.sql import columns, first_row, quote
 from refresh_pipelines.warehouse.base import LoadState
 
 _NAMES = [field.name for field in fields(LoadState)]
@@ -20,30 +20,56 @@ CREATE TABLE IF NOT EXISTS refresh.load_state (
     outcome VARCHAR NOT NULL, counts JSON NOT NULL, raw_sha256 VARCHAR NOT NULL, content_hash VARCHAR NOT NULL,
     data_version VARCHAR NOT NULL, bytes BIGINT NOT NULL, committed_at TIMESTAMPTZ NOT NULL,
     changed_at TIMESTAMPTZ NOT NULL, url VARCHAR NOT NULL, etag VARCHAR, last_modified VARCHAR,
-    published_at TIMESTAMPTZ, "cursor" VARCHAR, PRIMARY KEY (source, "partition"));
+    published_at TIMESTAMPTZ, "cursor" VARCHAR, "table" VARCHAR DEFAULT '', PRIMARY KEY (source, "partition"));
 CREATE TABLE IF NOT EXISTS refresh.tables ("table" VARCHAR PRIMARY KEY, merge_key VARCHAR[] NOT NULL);
 """
 
 
 def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create schemas and state tables that are not there yet."""
+    """Create schemas and state tables that are not there yet, and bring those of an earlier version up to date."""
     connection.execute(_STATE_TABLES)
+    query = "SELECT 1 FROM duckdb_columns() WHERE schema_name = 'refresh' AND table_name = 'load_state'"
+    if first_row(connection, f"{query} AND column_name = 'table'") is None:
+        connection.execute("ALTER TABLE refresh.load_state ADD COLUMN \"table\" VARCHAR DEFAULT ''")
+        _find_tables(connection)
+
+
+def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write into load states of an earlier version in which table the rows of their source lie."""
+    for table in made_tables(connection):
+        statement = (
+            f'UPDATE refresh.load_state SET "table" = ? WHERE source = ?'
+            f" OR source IN (SELECT DISTINCT _source FROM raw.{quote(table)})"  # noqa: S608 - quoted identifier
+        )
+        connection.execute(statement, [table, table])
+
+
+def made_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the raw tables that refreshes have made and that are still there."""
+    query = (
+        "SELECT table_name FROM duckdb_tables() JOIN refresh.tables ON \"table\" = table_name"
+        " WHERE schema_name = 'raw' ORDER BY table_name"
+    )
+    return [name for (name,) in connection.execute(query).fetchall()]
 
 
 def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str = "") -> dict[str, LoadState]:
     """Return the load states of a source by partition key ("" without partitions); see `Warehouse.states`."""
-    if not _exists(connection, "refresh", "load_state") or (table and not _exists(connection, "raw", table)):
+    if not exists(connection, "refresh", "load_state") or (table and not exists(connection, "raw", table)):
         return {}
-    query = f"SELECT {columns(_NAMES)} FROM refresh.load_state WHERE source = ?"  # noqa: S608 - own column names
+    result = connection.execute("SELECT * FROM refresh.load_state WHERE source = ?", [source])
+    found = [column[0] for column in result.description or ()]
     states = {}
-    for row in connection.execute(query, [source]).fetchall():
-        values = dict(zip(_NAMES, row, strict=True))
-        values["counts"] = Counts(**json.loads(values["counts"]))
-        states[values["partition"]] = LoadState(**values)
+    for row in result.fetchall():
+        # A warehouse of an earlier version has fewer columns until something is written; of a later one, more.
+        known = {name: value for name, value in zip(found, row, strict=True) if name in _NAMES and value is not None}
+        state = LoadState(**{"table": table, **known, "counts": Counts(**json.loads(known["counts"]))})
+        states[state.partition] = state
     return states
 
 
-def _exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+def exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    """Whether a table is there."""
     query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
     return first_row(connection, query, [schema, table]) is not None
 
