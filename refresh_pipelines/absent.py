@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from refresh_pipelines.errors import WrongPeriod
-from refresh_pipelines.fetch import NotHere, Payload
+from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.window import Window
 
@@ -24,17 +24,17 @@ def nowhere(passed_over: Sequence[NotHere]) -> NotHere:
     )
 
 
-def behind_a_page(wrong: WrongPeriod, payload: Payload, passed_over: Sequence[NotHere]) -> WrongPeriod | NotHere:
+def behind_a_page(wrong: WrongPeriod, url: str, passed_over: Sequence[NotHere]) -> WrongPeriod | NotHere:
     """Prefer the web page at the right address over the wrong period at the fallback."""
     page = next((error for error in passed_over if error.page), None)
     if page is None or wrong.earlier:
-        wrong.came += f" at {payload.url}"
+        wrong.came += f" at {url}"
         return wrong
     return NotHere(
         page.problem,
         page=True,
         expected=page.expected,
-        came=f"{page.came}; and {payload.url} holds {wrong.came}",
+        came=f"{page.came}; and {url} holds {wrong.came}",
         todo=page.todo,
     )
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from refresh_pipelines.catalogue_files import Shared, entries, is_yaml, read_file, read_shared
+from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.draft import read_draft
 from refresh_pipelines.overrides import expand_lists, override_params, unused_overrides
 from refresh_pipelines.problems import Broken, Problem, did_you_mean
 from refresh_pipelines.rules import check_draft
-from refresh_pipelines.rules.across import name_problems, table_problems
+from refresh_pipelines.rules.across import alias_claims, alias_problems, name_problems, table_problems
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.yamlpos import Document
 
@@ -96,9 +97,11 @@ class _Shelf:
     files: list[Path] = field(default_factory=list)
     first: dict[str, Path] = field(default_factory=dict)
     tables: dict[str, SourceSpec] = field(default_factory=dict)
+    documents: dict[str, Document] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
 
 
+@collection_paused()
 def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = None) -> Catalogue:
     """Read the folders in order. Raises nothing: what is wrong stands in the catalogue's problems.
 
@@ -108,6 +111,7 @@ def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = 
     shelf = _Shelf(environ or {})
     for folder in folders:
         _read_folder(shelf, folder)
+    _check_aliases(shelf)
     shelf.problems += unused_overrides(shelf.environ, shelf.params)
     specs = sorted(shelf.sources.values(), key=lambda spec: (spec.group, spec.source))
     problems = sorted(dict.fromkeys(shelf.problems), key=lambda p: (str(p.file), p.line, p.column))
@@ -187,7 +191,21 @@ def _read_source(shelf: _Shelf, path: Path, shared: Shared) -> None:
         shelf.broken.append(Broken(group, stem, path, _errors(problems)))
         return
     shelf.sources[stem] = spec
+    if spec.aliases:
+        shelf.documents[stem] = document
     shelf.tables.setdefault(spec.raw_table, spec)
+
+
+def _check_aliases(shelf: _Shelf) -> None:
+    """Break the sources that claim a name of before which is not theirs: what it has loaded cannot be given twice."""
+    claims = alias_claims(shelf.sources.values())
+    for stem, document in shelf.documents.items():
+        spec = shelf.sources[stem]
+        problems = [*alias_problems(spec, document, shelf.first, claims)]
+        if problems:
+            shelf.problems += problems
+            shelf.broken.append(Broken(spec.group, stem, shelf.first[stem], tuple(problems)))
+            del shelf.sources[stem]
 
 
 def _errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:

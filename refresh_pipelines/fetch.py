@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -48,14 +48,32 @@ class Validators:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What one page's request differs in.
+
+    Attributes:
+        params: query parameters of this page alone.
+        address: the whole address, which an upstream gave for its next page; `request.params` are in it.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    address: str | None = None
+
+
+@dataclass(frozen=True)
 class Payload:
-    """Bytes on disk, and what came with them. `url` is the logical address, redacted."""
+    """Bytes on disk, and what came with them. `url` is the logical address, redacted.
+
+    Attributes:
+        following: logical address of the next page, from the header Link.
+    """
 
     path: Path
     url: str
     sha256: str
     bytes: int
     validators: Validators | None = None
+    following: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +101,15 @@ class Fetcher:
         self._last_sent: dict[str, float] = {}
 
     def fetch(
-        self, spec: SourceSpec, window: Window, url: str, folder: Path, known: Validators | None = None
+        self,
+        spec: SourceSpec,
+        window: Window,
+        url: str,
+        folder: Path,
+        known: Validators | None = None,
+        turn: Turn | None = None,
     ) -> Payload | NotModified:
-        """Get one address of `spec.request.candidates` into `folder`.
+        """Get one address of `spec.request.candidates`, or a page of it, into `folder`.
 
         No error is chained to what an HTTP library raised: its text holds the key.
 
@@ -95,7 +119,7 @@ class Fetcher:
             UpstreamRefused: other 4xx, a body over `max_bytes`, an address that is not allowed.
             InternalError: the folder cannot be written to.
         """
-        return _Call(self, spec, window, url, folder, known).run()
+        return _Call(self, spec, window, url, folder, known, turn or Turn()).run()
 
     def pace(self, host: str, rate: float | None) -> None:
         """Wait until the next request to `host` is within `rate` requests a second."""
@@ -115,12 +139,19 @@ class _Call:
     """One logical request with its tries; exists so that the parts need no ten arguments."""
 
     def __init__(
-        self, fetcher: Fetcher, spec: SourceSpec, window: Window, url: str, folder: Path, known: Validators | None
+        self,
+        fetcher: Fetcher,
+        spec: SourceSpec,
+        window: Window,
+        url: str,
+        folder: Path,
+        known: Validators | None,
+        turn: Turn,
     ) -> None:
         self.fetcher, self.spec, self.folder = fetcher, spec, folder
         self.request: Request = spec.request
         self.secret = credential(spec, fetcher.settings)
-        self.prepared = self._prepare(url, window)
+        self.prepared = self._prepare(url, window, turn)
         self.logical = str(self.prepared.url)
         self.shown = redact(self.logical, [self.secret])
         self.conditional = bool(known and known.url == self.shown and self._condition(known))
@@ -140,22 +171,25 @@ class _Call:
             self.fetcher.sleep(wait)
             attempt += 1
 
-    def _prepare(self, url: str, window: Window) -> requests.PreparedRequest:
+    def _prepare(self, url: str, window: Window, turn: Turn) -> requests.PreparedRequest:
         where = f"{self.spec.name}: request"
-        params = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in self.request.params.items()}
+        filled = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in self.request.params.items()}
+        params = {} if turn.address else {**filled, **turn.params}
         headers = {
             "User-Agent": USER_AGENT,
             "Accept-Encoding": ACCEPT_ENCODING,
             **{k: fill(v, window, where) for k, v in self.request.headers.items()},
         }
         auth, body = self.request.auth, self.request.body
+        if isinstance(body, dict):
+            body = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in body.items()}
         if auth and auth.query:
             params[auth.query] = self.secret
         if auth and auth.header:
             headers[auth.header] = auth.prefix + self.secret
         asked = requests.Request(
             self.request.method,
-            fill(url, window, where),
+            turn.address or fill(url, window, where),
             params=params,
             headers=headers,
             data=body if isinstance(body, str) else None,
@@ -167,6 +201,9 @@ class _Call:
         except (requests.RequestException, ValueError) as error:
             came = self._clean(error)
         raise UpstreamRefused(f"{url!r} cannot be requested", came=came, todo="Correct `request` in the YAML.")
+
+    def _absolute(self, address: str) -> str:
+        return urljoin(self.logical, unrebase(address, self.fetcher.settings.upstream))
 
     def _condition(self, known: Validators) -> bool:
         if known.etag:
@@ -215,10 +252,10 @@ class _Call:
 
     def _redirected(self, sending: requests.PreparedRequest, response: requests.Response, logical: str) -> str:
         """Turn `sending` into the request a redirect asks for, and return its logical address."""
-        session, method = self.fetcher.session, sending.method
+        session, settings, method = self.fetcher.session, self.fetcher.settings, sending.method
         try:
             target = session.get_redirect_target(response) or ""
-            sending.prepare_url(urljoin(logical, unrebase(target, self.fetcher.settings.upstream)), None)
+            sending.prepare_url(urljoin(logical, unrebase(target, settings.upstream)), None)
             session.rebuild_method(sending, response)
         except (requests.RequestException, ValueError):
             target = ""
@@ -241,7 +278,9 @@ class _Call:
             yield from body_chunks(response, PATIENCE * self.request.timeout.total_seconds(), self.fetcher.clock)
 
     def _store(self, response: requests.Response) -> Payload:
-        path = self.folder / f"payload-{hashlib.sha256(self.shown.encode()).hexdigest()[:8]}"
+        body = self.prepared.body or b""
+        asked = self.shown.encode() + (body if isinstance(body, bytes) else str(body).encode())
+        path = self.folder / f"payload-{hashlib.sha256(asked).hexdigest()[:16]}"
         digest, size = hashlib.sha256(), 0
         try:
             with path.open("wb") as file:
@@ -257,7 +296,8 @@ class _Call:
         self._refuse_page(path, response)
         validators = Validators(self.shown, response.headers.get("ETag"), response.headers.get("Last-Modified"))
         known = validators if validators.etag or validators.last_modified else None
-        return Payload(path, self.shown, digest.hexdigest(), size, known)
+        following = response.links.get("next", {}).get("url")
+        return Payload(path, self.shown, digest.hexdigest(), size, known, following and self._absolute(following))
 
     def _require_room(self, size: int) -> None:
         if size > self.request.max_bytes:

@@ -51,12 +51,14 @@ def expand_lists(document: Document) -> tuple[Document, list[Problem]]:
     So a group names its sites once, in group.yaml. What names no list is a problem.
     """
     params = document.value.get("params")
-    lists = {name: value for name, value in params.items() if isinstance(value, list)} if isinstance(params, dict) else {}
-    value, problems = dict(document.value), []
+    params = params if isinstance(params, dict) else {}
+    lists = {name: listed for name, listed in params.items() if isinstance(listed, list)}
+    value: dict[str, Any] = dict(document.value)
+    problems: list[Problem] = []
     for section, key in (("partitions", "static"), ("request", "each")):
         outer = value.get(section)
         inner = outer.get(key) if isinstance(outer, dict) else None
-        if not isinstance(inner, dict):
+        if not isinstance(outer, dict) or not isinstance(inner, dict):
             continue
         named = {name: found[1] for name, text in inner.items() if (found := _whole_field(text))}
         for name in (name for name, wanted in named.items() if wanted not in lists):

@@ -17,15 +17,16 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from refresh_pipelines.absent import behind_a_page, nowhere, unpublished_until
-from refresh_pipelines.errors import RefreshError, WrongPeriod
-from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Validators
+from refresh_pipelines.absent import behind_a_page, unpublished_until
+from refresh_pipelines.delivery import Delivery, deliver
+from refresh_pipelines.errors import Interrupted, RefreshError, WrongPeriod
+from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Validators
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.scratch import scratch
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import Staged, require_rows, stage
+from refresh_pipelines.stage import Part, Staged, require_rows, stage
 from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.window import Window, since
@@ -101,20 +102,31 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
     story.window = since(story.spec, story.window, _cursor(story, tools.clock()))
     try:
         with _timed(story.outcome.seconds, "fetch"):
-            answer, passed_over = _fetch(story, tools, folder)
+            answer = deliver(story.spec, story.window, tools.fetcher, folder, _validators(story.known))
         tools.progress("fetched")
         if isinstance(answer, NotModified):
             return _unchanged(story, Counts())
         story.outcome.sha256, story.outcome.bytes = answer.sha256, answer.bytes
         if story.known and story.known.raw_sha256 == answer.sha256:
             return _same_bytes(story, tools, answer)
-        staged = _stage(story, answer, folder, passed_over)
+        staged, answer = _stage(story, answer, folder)
     except (NotHere, WrongPeriod) as error:
         return _not_yet(story, tools.clock(), error)
     tools.progress("staged")
     if story.known and story.known.content_hash == staged.content_hash:
-        return _same_rows(story, tools, answer, staged)
-    return _commit(story, tools, answer, staged, known)
+        return _with_missing(_same_rows(story, tools, answer, staged), answer)
+    return _with_missing(_commit(story, tools, answer, staged, known), answer)
+
+
+def _with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
+    """Call an outcome partial when some of what it needed did not come."""
+    if answer.missing:
+        outcome.outcome = "partial"
+        outcome.error_class = answer.missing[0][1].error_class
+        values = ", ".join(value for value, _ in answer.missing)
+        first = answer.missing[0][1].at(f"{outcome.group}/{outcome.source}", outcome.partition)
+        outcome.message = f"{len(answer.missing)} of the requests failed ({values}); the first: {first}"
+    return outcome
 
 
 def _cursor(story: _Story, now: datetime) -> str | None:
@@ -139,27 +151,44 @@ def _load_state(story: _Story, tools: Tools) -> LoadState | None:
     return known
 
 
-def _fetch(story: _Story, tools: Tools, folder: Path) -> tuple[Payload | NotModified, list[NotHere]]:
-    """Ask the addresses in order; return the first answer and those that were passed over."""
-    spec, known = story.spec, story.known
-    validators = Validators(known.url, known.etag, known.last_modified) if known else None
-    passed_over: list[NotHere] = []
-    for url in spec.request.candidates:
-        try:
-            return tools.fetcher.fetch(spec, story.window, url, folder, validators), passed_over
-        except NotHere as error:
-            passed_over.append(error)
-    raise nowhere(passed_over)
+def _validators(known: LoadState | None) -> Validators | None:
+    return Validators(known.url, known.etag, known.last_modified) if known else None
 
 
-def _stage(story: _Story, payload: Payload, folder: Path, passed_over: list[NotHere]) -> Staged:
+def _stage(story: _Story, answer: Delivery, folder: Path) -> tuple[Staged, Delivery]:
+    """Return the staged rows, and the delivery without the parts that could not be read and need not be."""
+    spec, rows = story.spec, folder / "rows.arrow"
     with _timed(story.outcome.seconds, "parse"):
+        if spec.request.each and spec.request.each.on_error == "keep_rest":
+            answer = _readable(story, answer, rows)
         try:
-            staged = stage(story.spec, [payload.path], story.window, folder / "rows.arrow", story.notes)
+            staged = stage(spec, answer.parts, story.window, rows, story.notes)
         except WrongPeriod as wrong:
-            raise behind_a_page(wrong, payload, passed_over) from wrong
-    require_rows(story.spec, staged)
-    return staged
+            raise behind_a_page(wrong, answer.url, answer.passed_over) from wrong
+    require_rows(spec, staged)
+    return staged, answer
+
+
+def _readable(story: _Story, answer: Delivery, rows: Path) -> Delivery:
+    """Leave out values whose payload cannot be read; raise the first error if none is left."""
+    missing = list(answer.missing)
+    good: list[Part] = []
+    by_value: dict[tuple[tuple[str, str], ...], list[Part]] = {}
+    for part in answer.parts:
+        by_value.setdefault(tuple(part.names.items()), []).append(part)
+    for ((name, value),), parts in by_value.items():
+        try:
+            stage(story.spec, parts, story.window, rows, Notes())
+        except RefreshError as error:
+            if isinstance(error, Interrupted):
+                raise
+            error.problem = f"{name}={value}: {error.problem}"
+            missing.append((value, error))
+        else:
+            good += parts
+    if not good:
+        raise missing[0][1]
+    return replace(answer, parts=tuple(good), missing=tuple(missing))
 
 
 def _not_yet(story: _Story, now: datetime, error: NotHere | WrongPeriod) -> Outcome:
@@ -184,11 +213,11 @@ def _unchanged(story: _Story, counts: Counts) -> Outcome:
     return outcome
 
 
-def _same_bytes(story: _Story, tools: Tools, payload: Payload) -> Outcome:
+def _same_bytes(story: _Story, tools: Tools, payload: Delivery) -> Outcome:
     known = story.known
     assert known is not None  # noqa: S101 - the caller compared with it
     last = known.counts
-    renewed = _with_validators(known, payload)
+    renewed = _with_validators(story, known, payload)
     story.outcome.published_at = renewed.published_at
     if renewed != known:
         story.outcome.seconds.wait += tools.warehouse.touch(renewed)
@@ -196,7 +225,7 @@ def _same_bytes(story: _Story, tools: Tools, payload: Payload) -> Outcome:
     return _unchanged(story, counts)
 
 
-def _same_rows(story: _Story, tools: Tools, payload: Payload, staged: Staged) -> Outcome:
+def _same_rows(story: _Story, tools: Tools, payload: Delivery, staged: Staged) -> Outcome:
     """Remember the new bytes, so that the next refresh need not read them."""
     known = story.known
     assert known is not None  # noqa: S101 - the caller compared with it
@@ -204,8 +233,8 @@ def _same_rows(story: _Story, tools: Tools, payload: Payload, staged: Staged) ->
         fetched=staged.fetched, unchanged=staged.rows, duplicates=staged.duplicates, filtered=staged.filtered
     )
     renewed = replace(
-        _with_validators(known, payload),
-        raw_sha256=payload.sha256,
+        _with_validators(story, known, payload),
+        raw_sha256=_remembered(payload),
         bytes=payload.bytes,
         counts=counts,
         outcome="unchanged",
@@ -216,7 +245,7 @@ def _same_rows(story: _Story, tools: Tools, payload: Payload, staged: Staged) ->
     return _unchanged(story, counts)
 
 
-def _commit(story: _Story, tools: Tools, payload: Payload, staged: Staged, known: LoadState | None) -> Outcome:
+def _commit(story: _Story, tools: Tools, payload: Delivery, staged: Staged, known: LoadState | None) -> Outcome:
     now = tools.clock()
     state = LoadState(
         source=story.spec.source,
@@ -225,7 +254,7 @@ def _commit(story: _Story, tools: Tools, payload: Payload, staged: Staged, known
         run_id=story.run_id,
         outcome="loaded",
         counts=Counts(),
-        raw_sha256=payload.sha256,
+        raw_sha256=_remembered(payload),
         content_hash=staged.content_hash,
         data_version=known.data_version if known else "",
         bytes=payload.bytes,
@@ -233,7 +262,8 @@ def _commit(story: _Story, tools: Tools, payload: Payload, staged: Staged, known
         changed_at=known.changed_at if known else now,
     )
     begun = time.monotonic()
-    commit = Commit(story.spec, story.window.partition, staged, _with_validators(state, payload), tools.progress)
+    state = _with_validators(story, state, payload)
+    commit = Commit(story.spec, story.window.partition, staged, state, tools.progress)
     merged = tools.warehouse.commit(commit)
     tools.progress("committed")
     story.outcome.seconds.wait += merged.wait
@@ -251,15 +281,32 @@ def _loaded(story: _Story, merged: Merged) -> Outcome:
     return outcome
 
 
-def _with_validators(state: LoadState, payload: Payload) -> LoadState:
-    known = payload.validators
+def _remembered(payload: Delivery) -> str:
+    """Return the hash that makes the next refresh skip reading; none where a part is missing."""
+    return "" if payload.missing else payload.sha256
+
+
+def _with_validators(story: _Story, state: LoadState, payload: Delivery) -> LoadState:
+    """Return the state with what the upstream said of this payload."""
+    known, form = payload.validators, story.spec.format
+    # Where the document names its day, Last-Modified is often only the time of the answer.
+    own = form is not None and form.published is not None
+    published = _date(story.notes.published) or state.published_at if own else _http_date(payload.last_modified)
     return replace(
         state,
         url=payload.url,
         etag=known.etag if known else None,
         last_modified=known.last_modified if known else None,
-        published_at=_http_date(known.last_modified) if known else None,
+        published_at=published,
     )
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+    except ValueError:
+        return None
+    return at and at.replace(tzinfo=at.tzinfo or timezone.utc)
 
 
 def _http_date(text: str | None) -> datetime | None:
@@ -267,7 +314,7 @@ def _http_date(text: str | None) -> datetime | None:
         at = parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-    return at.replace(tzinfo=at.tzinfo or timezone.utc) if at else None
+    return at and at.replace(tzinfo=at.tzinfo or timezone.utc)
 
 
 @contextmanager

@@ -1,35 +1,29 @@
 """A stand-in for all upstreams on the loopback interface, fed from the samples.
 
 `https://host/path?query` is answered at `<base>/host/path?query`, with validators and conditional
-requests as good hosts have them. What is served is declared beside the samples (`sandbox_routes`).
+requests as good hosts have them, or with the faults that are asked for. What is served is declared
+beside the samples (`sandbox_routes`); the ways to misbehave are in `sandbox_faults`.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import socketserver
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
-from requests.structures import CaseInsensitiveDict
+from refresh_pipelines.sandbox_answers import Answer, first_values
+from refresh_pipelines.sandbox_faults import Fault, FaultError, Plan
+from refresh_pipelines.sandbox_kinds import Asked, send_whole
+from refresh_pipelines.sandbox_routes import Place, Revision, find_answer, load_places
+from refresh_pipelines.sandbox_server import HOST, SandboxPortInUse, Send, Server, listen
 
-from refresh_pipelines.sandbox_routes import Answer, Place, Revision, find_answer, http_date, load_places
-
-HOST = "127.0.0.1"
-
-
-class SandboxPortInUse(OSError):
-    """Another program listens on the port; the message says how to take another one."""
+__all__ = ["FaultError", "Request", "Sandbox", "SandboxPortInUse", "utc_now"]
 
 
 def utc_now() -> datetime:
@@ -45,6 +39,7 @@ class Request:
         path: decoded, without the query.
         query: the first value of each name, also of those without a value.
         headers: by name in any case.
+        fault: the fault it met, as it was written; empty for a true answer.
     """
 
     method: str
@@ -52,13 +47,14 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     status: int
+    fault: str = ""
 
 
 class Sandbox:
     """Serve the samples from a daemon thread for as long as the context lasts.
 
     Args:
-        samples: folder with one folder for each source.
+        samples: folders with one folder for each source; the first that has a sample answers.
         port: 0 takes any free port.
         revision: "revised" serves what upstream published later; may be set while running.
         clock: says which year is running, and the Date of answers.
@@ -74,7 +70,7 @@ class Sandbox:
 
     def __init__(
         self,
-        samples: Path,
+        samples: Path | Sequence[Path],
         port: int = 0,
         revision: Revision = "good",
         clock: Callable[[], datetime] = utc_now,
@@ -85,12 +81,13 @@ class Sandbox:
         self.requests: list[Request] = []
         self._port = port
         self._on_request = on_request
-        self._places: list[Place] = load_places(samples)
+        self._places: list[Place] = load_places([samples] if isinstance(samples, Path) else samples)
         self._overrides: list[tuple[str, dict[str, str], Answer]] = []
-        self._server: _Server | None = None
+        self._plan = Plan(self.sources)
+        self._server: Server | None = None
 
     def __enter__(self) -> Sandbox:
-        self._server = _listen(self, self._port)
+        self._server = listen(self._port, self.answer, self._time)
         # The default half second between looks at the stop flag would be paid by every test.
         Thread(target=self._server.serve_forever, args=(0.02,), daemon=True, name="sandbox").start()
         return self
@@ -101,8 +98,7 @@ class Sandbox:
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.shutdown()
-        server.server_close()
+        server.stop()
         if error is None and server.defects:
             raise server.defects[0]
 
@@ -113,6 +109,11 @@ class Sandbox:
             raise RuntimeError("the sandbox is not serving; enter it with `with Sandbox(...) as sandbox:`")
         return f"http://{HOST}:{self._server.server_port}"
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources that have samples."""
+        return sorted({place.source for place in self._places})
+
     def override(self, path: str, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Answer `path` with exactly this until `clear`.
 
@@ -122,42 +123,62 @@ class Sandbox:
         """
         name, _, query = path.partition("?")
         answer = Answer(status, body, dict(headers or {}))
-        self._overrides.append((name, dict(parse_qsl(query, keep_blank_values=True)), answer))
+        self._overrides.append((name, first_values(query), answer))
+
+    def fault(self, target: str, fault: Fault | str, times: int | None = None) -> None:
+        """Misbehave until `clear`, or `times` times.
+
+        What would have been answered, override or sample, is what the fault is done to. Of several
+        that fit, the nearest is taken: path with query, path, source, `*`; then the latest.
+
+        Args:
+            target: a source, with or without its group; a path, with or without a query; or `*` for all.
+            fault: a fault, or how it is written: `status:503,120` (see `sandbox_faults`).
+            times: how many requests meet it; None for all.
+
+        Raises:
+            FaultError: there is no such fault, or no such source.
+        """
+        self._plan.add(target, Fault.parse(fault) if isinstance(fault, str) else fault, times)
 
     def clear(self) -> None:
-        """Forget all overrides."""
+        """Forget all overrides and faults."""
         self._overrides.clear()
+        self._plan.clear()
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
-        """Answer and log one request, as the server does for each."""
+    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[Answer, Send]:
+        """Answer and log one request, as the server does for each; return also how the answer is sent."""
         raw_path, _, raw_query = target.partition("?")
-        path, query = unquote(raw_path), _first_values(raw_query)
-        answer = self._overridden(path, query) or self._sampled(path, query, headers)
-        request = Request(method, path, query, headers, answer.status)
+        path, query = unquote(raw_path), first_values(raw_query)
+        found = find_answer(self._places, path, query, self.revision, self.clock())
+        fault = self._plan.meet(path, query, found.source)
+        asked = headers if fault is None or fault.kind.conditional else {}
+        answer, send = self._overridden(path, query) or _validated(found.answer, asked), send_whole
+        if fault:
+            answer, send = fault.tamper(answer, Asked(method, target, headers, self.base, self.clock())), fault.send
+        request = Request(method, path, query, headers, answer.status, fault.text if fault else "")
         self.requests.append(request)
         if self._on_request:
             self._on_request(request)
-        return answer
+        return answer, send
+
+    def _time(self) -> datetime:
+        # Not the clock itself, which may be exchanged while serving.
+        return self.clock()
 
     def _overridden(self, path: str, query: Mapping[str, str]) -> Answer | None:
         fitting = [o for o in self._overrides if o[0] == path and o[1].items() <= query.items()]
         # max() takes the first of equals; reversed, that is the latest.
         return max(reversed(fitting), key=lambda o: len(o[1]))[2] if fitting else None
 
-    def _sampled(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        found = find_answer(self._places, path, query, self.revision, self.clock())
-        if found.status != 200:
-            return found
-        etag = f'"{hashlib.sha256(found.body).hexdigest()}"'
-        answer = Answer(200, found.body, {**found.headers, "ETag": etag})
-        return Answer(304, b"", answer.headers) if _not_modified(headers, answer.headers) else answer
 
-
-def _first_values(query: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        values.setdefault(name, value)
-    return values
+def _validated(found: Answer, asked: Mapping[str, str]) -> Answer:
+    """Add the ETag of a sample, and answer 304 where the condition says so."""
+    if found.status != 200:
+        return found
+    etag = f'"{hashlib.sha256(found.body).hexdigest()}"'
+    answer = Answer(200, found.body, {**found.headers, "ETag": etag})
+    return Answer(304, b"", answer.headers) if _not_modified(asked, answer.headers) else answer
 
 
 def _not_modified(asked: Mapping[str, str], served: Mapping[str, str]) -> bool:
@@ -174,61 +195,3 @@ def _not_modified(asked: Mapping[str, str], served: Mapping[str, str]) -> bool:
     return parsedate_to_datetime(served["Last-Modified"]) <= (
         since if since.tzinfo else since.replace(tzinfo=timezone.utc)
     )
-
-
-def _listen(sandbox: Sandbox, port: int) -> _Server:
-    try:
-        return _Server(sandbox, port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise SandboxPortInUse(
-            f"port {port} is in use: another program listens on {HOST}:{port}; set REFRESH_SANDBOX_PORT"
-        ) from error
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Two sandboxes on one port would share the requests between them.
-    allow_reuse_port = False
-    request_queue_size = 128
-
-    def __init__(self, sandbox: Sandbox, port: int) -> None:
-        self.sandbox = sandbox
-        self.defects: list[BaseException] = []
-        super().__init__((HOST, port), _Handler)
-
-    def server_bind(self) -> None:
-        # HTTPServer asks the resolver for the machine's name, which can take seconds.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = HOST, self.server_address[1]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exc_info()[1]
-        if error is None or isinstance(error, ConnectionError):
-            return  # the client hung up, as one does that reached its limit of bytes
-        self.defects.append(error)
-        super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        headers: CaseInsensitiveDict[str] = CaseInsensitiveDict(self.headers.items())
-        answer = self.server.sandbox.answer(self.command, self.path, headers)
-        length = {} if answer.status in (204, 304) else {"Content-Length": str(len(answer.body))}
-        self.send_response_only(answer.status)
-        # Closed after each answer: a kept connection would outlive the sandbox in its thread.
-        fixed = {"Server": "refresh-sandbox", "Date": http_date(self.server.sandbox.clock()), "Connection": "close"}
-        for name, value in CaseInsensitiveDict({**fixed, **length, **answer.headers}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if length and self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing on stderr: `requests` and `on_request` are the log."""

@@ -3,55 +3,40 @@
 modified: {good: 2026-05-15T10:49:00Z, revised: 2026-06-15T10:49:00Z}   # Last-Modified of each
 routes:
   - path: /www.host.gov/files/{year}.zip    # host and path; {name} takes one part of the path
-    good: data2025.zip                      # a file beside the YAML; may use {name}s, also of the query
+    good: data2025.zip                      # a file beside the YAML; may use {name}s, also of the query:
+                                            # {page:1} is 1 without `page`, {offset} is also `$offset`
     revised: revised/data2025.zip           # falls back to `good` where that file is absent
     require: {api_key: {status: 400, file: bad/no-key.json}}     # the answer when the query lacks it
+    having: [/reports/fields]               # other route if the query lacks one of these, with or without a value
     redate: {sample: 2025, first: 1996}     # see `Redate`
     otherwise: {status: 200, file: bad/page.html}    # in place of 404 for what the samples lack
+
+Several sources may declare one path: the first whose file exists answers, and if none has it, the first.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
-from http import HTTPStatus
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
+from refresh_pipelines.sandbox_answers import Answer, content_type, http_date, move_year, plain
 from refresh_pipelines.spec import Model
 
 Revision = Literal["good", "revised"]
-PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+PLACEHOLDER = re.compile(r"\{(?P<name>[A-Za-z_]\w*)(?::(?P<default>[A-Za-z0-9_.-]*))?\}", re.ASCII)
 # What may come from a request into a file's name: no separator, so no other folder.
 SAFE = re.compile(r"[A-Za-z0-9_.-]+")
-TYPES = {
-    ".csv": "text/csv; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".zip": "application/x-zip-compressed",
-}
 
 
 class SandboxError(ValueError):
     """The samples cannot be served; the message names the file to correct."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer without the headers that only the server knows."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Modified(Model):
@@ -73,8 +58,8 @@ class Redate(Model):
     """Rows of one year stand for those of another, so that a sample does not grow old.
 
     The year is the path's `{year}`, which must be closed and not before `first`; a path without it
-    is the running year's file. Only months in quotes (`"202503"`) and the names of archive members
-    move: whole dates are other things than the period.
+    is the running year's file. Only months in quotes (`"202503"`) or at the start of a line (`2025 03 `)
+    and the names of archive members move: whole dates are other things than the period.
     """
 
     sample: int
@@ -88,6 +73,7 @@ class Route(Model):
     good: str
     revised: str | None = None
     require: dict[str, Reply] = Field(default_factory=dict)
+    having: tuple[str, ...] = ()
     redate: Redate | None = None
     otherwise: Reply | None = None
 
@@ -101,38 +87,55 @@ class SandboxYaml(Model):
 
 @dataclass(frozen=True)
 class Place:
-    """A route with the folder its files lie in."""
+    """A route with the folder its files lie in, which is named after the source."""
 
     folder: Path
     modified: Modified
     route: Route
 
+    @property
+    def source(self) -> str:
+        """Name of the source whose route this is."""
+        return self.folder.name
+
     def match(self, path: str) -> dict[str, str] | None:
         """Return the values of the path's placeholders, or None when it is another path."""
-        parts = PLACEHOLDER.split(self.route.path)
-        pattern = "".join(f"(?P<{p}>{SAFE.pattern})" if i % 2 else re.escape(p) for i, p in enumerate(parts))
-        found = re.fullmatch(pattern, path)
+        pattern, end = "", 0
+        for part in PLACEHOLDER.finditer(self.route.path):
+            pattern += re.escape(self.route.path[end : part.start()]) + f"(?P<{part['name']}>[^/]+)"
+            end = part.end()
+        found = re.fullmatch(pattern + re.escape(self.route.path[end:]), path)
         return found.groupdict() if found else None
 
-    def answer(self, values: Mapping[str, str], revision: Revision, now: datetime) -> Answer:
-        """Answer a request that matched; `values` are those of its path and query."""
-        for name, reply in self.route.require.items():
-            if not values.get(name):
-                return self._fixed(reply)
-        names = PLACEHOLDER.findall(f"{self.route.good} {self.route.revised}")
-        unsafe = [name for name in names if name in values and not SAFE.fullmatch(values[name])]
-        if unsafe:
-            return plain(400, f"{unsafe[0]}={values[unsafe[0]]!r} cannot be part of a file's name")
+    def sample(self, values: Mapping[str, str], revision: Revision, now: datetime) -> Answer | None:
+        """Answer a request that matched from a file; None if it lacks something or there is no such file.
+
+        Args:
+            values: those of the request's path and query.
+            revision: which version is served.
+            now: decides which years are closed.
+        """
+        if self._missing(values) or self._unsafe(values):
+            return None
         found, year = self._file(values, revision), self._year(values, now)
         if found is None or year is None:
-            return (
-                self._fixed(self.route.otherwise) if self.route.otherwise else plain(404, "no sample for this request")
-            )
+            return None
         file, modified = found
         body, sample = file.read_bytes(), self.route.redate.sample if self.route.redate else year
         if year != sample:
             body, modified = move_year(body, sample, year), modified + timedelta(days=365 * (year - sample))
         return Answer(200, body, {"Content-Type": content_type(file), "Last-Modified": http_date(modified)})
+
+    def refusal(self, values: Mapping[str, str]) -> Answer:
+        """Answer a request that matched and for which there is no sample."""
+        missing, unsafe = self._missing(values), self._unsafe(values)
+        if missing:
+            return self._fixed(missing)
+        if unsafe:
+            return plain(400, f"{unsafe}={values[unsafe]!r} cannot be part of a file's name")
+        if self.route.otherwise:
+            return self._fixed(self.route.otherwise)
+        return plain(404, f"the samples of {self.source} have no {_named(self.route.good, values)}")
 
     def inside(self, name: str) -> Path | None:
         """Return the file of that name, or None if it does not exist or lies outside the folder."""
@@ -144,11 +147,18 @@ class Place:
         if revision == "revised" and self.route.revised:
             wanted.insert(0, (self.route.revised, self.modified.revised))
         for template, modified in wanted:
-            # An absent value leaves an empty name behind, which no file has.
-            file = self.inside(PLACEHOLDER.sub(lambda m: values.get(m[1], ""), template))
+            file = self.inside(_named(template, values))
             if file:
                 return file, modified
         return None
+
+    def _missing(self, values: Mapping[str, str]) -> Reply | None:
+        return next((reply for name, reply in self.route.require.items() if not values.get(name)), None)
+
+    def _unsafe(self, values: Mapping[str, str]) -> str | None:
+        templates = f"{self.route.good} {self.route.revised}"
+        names = [name for part in PLACEHOLDER.finditer(templates) for name in (part["name"], f"${part['name']}")]
+        return next((name for name in names if values.get(name) and not SAFE.fullmatch(values[name])), None)
 
     def _year(self, values: Mapping[str, str], now: datetime) -> int | None:
         redate = self.route.redate
@@ -162,11 +172,19 @@ class Place:
         return Answer(reply.status, file.read_bytes(), {"Content-Type": reply.type or content_type(file)})
 
 
-def load_places(samples: Path) -> list[Place]:
-    """Read every `sandbox.yaml` below `samples`. Raises SandboxError."""
-    files = sorted(samples.glob("*/sandbox.yaml"))
+def _named(template: str, values: Mapping[str, str]) -> str:
+    # An absent value without a default leaves an empty name behind, which no file has.
+    return PLACEHOLDER.sub(
+        lambda part: values.get(part["name"]) or values.get(f"${part['name']}") or part["default"] or "", template
+    )
+
+
+def load_places(folders: Sequence[Path]) -> list[Place]:
+    """Read every `<source>/sandbox.yaml` of the folders, which need not all exist. Raises SandboxError."""
+    files = [file for folder in folders for file in sorted(folder.glob("*/sandbox.yaml"))]
     if not files:
-        raise SandboxError(f"{samples}: no <source>/sandbox.yaml in this folder, so there is nothing to serve")
+        names = ", ".join(map(str, folders))
+        raise SandboxError(f"{names}: no <source>/sandbox.yaml in this folder, so there is nothing to serve")
     return [place for file in files for place in _read(file)]
 
 
@@ -186,45 +204,31 @@ def _read(file: Path) -> list[Place]:
     return places
 
 
-def find_answer(places: list[Place], path: str, query: Mapping[str, str], revision: Revision, now: datetime) -> Answer:
-    """Answer one request from the first route that fits; a 404 names the known routes."""
-    for place in places:
-        values = place.match(path)
-        if values is not None:
-            return place.answer({**query, **values}, revision, now)
+@dataclass(frozen=True)
+class Found:
+    """An answer, and the source whose route gave it; None where no route fits."""
+
+    source: str | None
+    answer: Answer
+
+
+def find_answer(
+    places: Sequence[Place], path: str, query: Mapping[str, str], revision: Revision, now: datetime
+) -> Found:
+    """Answer one request; a 404 for a path without a route says where to declare one."""
+    fitting = [
+        (place, {**query, **values})
+        for place in places
+        if (values := place.match(path)) is not None and query.keys() >= set(place.route.having)
+    ]
+    for place, values in fitting:
+        answer = place.sample(values, revision, now)
+        if answer:
+            return Found(place.source, answer)
+    if fitting:
+        place, values = fitting[0]
+        return Found(place.source, place.refusal(values))
     known = "\n".join(f"  {place.route.path}" for place in places)
-    return plain(404, f"the sandbox has no route for {path}; it knows\n{known}")
-
-
-def plain(status: int, text: str) -> Answer:
-    """Return an answer in words."""
-    body = f"{status} {HTTPStatus(status).phrase}: {text}\n".encode()
-    return Answer(status, body, {"Content-Type": TYPES[".txt"]})
-
-
-def content_type(file: Path) -> str:
-    """Return the media type upstreams give files of this kind."""
-    return TYPES.get(file.suffix, "application/octet-stream")
-
-
-def http_date(at: datetime) -> str:
-    """Write an instant as HTTP headers have it."""
-    return format_datetime(at.astimezone(timezone.utc), usegmt=True)
-
-
-def move_year(body: bytes, sample: int, year: int) -> bytes:
-    """Move the months of `sample` to `year`, in text or in an archive's members; see `Redate`.
-
-    Times inside an archive are kept: equal input gives equal bytes, and a second refresh finds
-    nothing new.
-    """
-    if not body.startswith(b"PK\x03\x04"):
-        return re.sub(rb'"%d(?=(?:0[1-9]|1[0-2])")' % sample, b'"%d' % year, body)
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(body)) as old, zipfile.ZipFile(out, "w") as new:
-        for member in old.infolist():
-            moved = zipfile.ZipInfo(member.filename.replace(str(sample), str(year)), member.date_time)
-            moved.compress_type, moved.create_system = member.compress_type, member.create_system
-            moved.external_attr = member.external_attr
-            new.writestr(moved, move_year(old.read(member), sample, year))
-    return out.getvalue()
+    # A refresh quotes about a hundred characters of it: what to do comes first.
+    todo = "no route for it: declare one in samples/<source>/sandbox.yaml beside your catalogue folder"
+    return Found(None, plain(404, f"{todo}\n\n{path} is none of the known routes:\n{known}"))

@@ -72,6 +72,12 @@ class Settings:
         """Path of the DuckDB file."""
         return Path(self.warehouse.removeprefix("duckdb://"))
 
+    @property
+    def samples(self) -> tuple[Path, ...]:
+        """What the sandbox serves: `samples` beside each own catalogue folder, there or not, then the bundled ones."""
+        own = [folder.parent / "samples" for folder in self.catalog if folder != BUILTIN_CATALOG]
+        return (*dict.fromkeys(own), SAMPLES)
+
 
 def find_root() -> Path:
     """Return the folder that holds dagster.yaml: the current one, or the checkout this package lies in."""

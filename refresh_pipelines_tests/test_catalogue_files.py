@@ -98,3 +98,30 @@ def test_a_missing_folder_is_a_problem_and_the_next_folder_still_loads(tmp_path)
     catalogue = load_catalogue([tmp_path / "missing", tmp_path / "there"])
     assert [problem.file.name for problem in errors(catalogue)] == ["missing"]
     assert list(catalogue.sources) == ["a"]
+
+
+def test_a_name_of_before_may_be_given_with_its_group(tmp_path):
+    files = {"g/a.yaml": MINI + "aliases: [old_a, h/a, h/older]\n", "g/b.yaml": MINI + "aliases: []\n"}
+    catalogue = load(tmp_path, files)
+    assert catalogue.problems == ()
+    assert catalogue.sources["a"].aliases == ("old_a", "h/a", "h/older")
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "broken"),
+    [
+        ({"g/a.yaml": "[b]", "h/b.yaml": "[]"}, "b is a source still, in", ["a"]),
+        ({"g/a.yaml": "[h/b]", "g/b.yaml": "[]\nenabled: false"}, "h/b is a source still, in", ["a"]),
+        ({"g/a.yaml": "[b]", "g/b.yaml": "[]\ncolour: red"}, "b is a source still, in", ["a", "b"]),
+        ({"g/a.yaml": "[a]"}, "a is this source's own name", ["a"]),
+        ({"g/a.yaml": "[g/a]"}, "g/a is this source's own name", ["a"]),
+        ({"g/a.yaml": "[x]", "g/b.yaml": "[h/x]"}, "says too that it was called", ["a", "b"]),
+        ({"g/a.yaml": "[Old-Name]"}, "'Old-Name' was no source's name", ["a"]),
+        ({"g/a.yaml": "['/b']"}, "'/b' was no source's name", ["a"]),
+    ],
+)
+def test_a_name_of_before_that_is_not_ones_own_breaks_the_source(tmp_path, files, said, broken):
+    catalogue = load(tmp_path, {name: f"{MINI}aliases: {text}\n" for name, text in files.items()})
+    assert sorted(catalogue.broken) == broken
+    (first, *_) = [problem for problem in catalogue.broken["a"].problems if said in problem.message]
+    assert (first.file.name, first.line, first.column) == ("a.yaml", 9, 11)

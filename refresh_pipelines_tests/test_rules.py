@@ -125,15 +125,29 @@ CASES = [
     # waits
     ("table: fred_economic", "retry: {attempts: ▸4}", "4 attempts with a delay of 20s wait 3m40s inside one run"),
     ("table: fred_economic", "retry: {delay: ▸30s}", "fewer attempts or a shorter delay"),
+    # several requests, pages, spans
+    ("  rate: 2/s", "  ▸each: {series_id: [a]}", "the partition fills series_id already"),
+    ("  rate: 2/s", "  ▸each: {site: [a]}", "does not use {site}"),
+    ("  rate: 2/s", "  ▸each: {site: [7]}", "site must be a list of texts (put numbers in quotes)"),
+    ("  rate: 2/s", "  ▸each: {site: [a, a]}", "site names a value twice"),
+    ("  rate: 2/s", "  ▸each: {a: [x], b: [y]}", "each needs exactly one name with its values"),
+    ("  rate: 2/s", '  each: {site: ▸"{sites}"}', "{sites} is no list of the params"),
+    ("  rate: 2/s", "  ▸paging: {kind: page}", "paging.param goes with page"),
+    ("  rate: 2/s", "  ▸paging: {kind: offset, param: offset}", "needs size"),
+    ("  rate: 2/s", "  ▸paging: {kind: page, param: page}", "to know the last page"),
+    ("  rate: 2/s", "  ▸paging: {kind: cursor, param: mark}", "needs next"),
+    ("  rate: 2/s", "  ▸paging: {kind: link, first: 1}", "paging.first does not go with kind link"),
+    ('    observation_start: "{start}"', "    ▸page: 1\n  paging: {kind: page, param: page, size: 9}", "paging sets page"),
+    ("  rate: 2/s", "  ▸span: 9", "span needs partitions with time and column"),
+    ("  kind: json", "  kind: csv\n  ▸document: {x: y}", "format.document goes with JSON, not with csv"),
+    ("table: fred_economic", "expect: {keep: {seris: ▸0%}}", "expect.keep.seris: seris is not among the columns"),
+    ("table: fred_economic", "expect: {present: {seris: ▸[a]}}", "is not among the columns"),
+    ("partitions:\n", "▸partitions:\n  dynamic: files\n", "dynamic partitions go with neither time nor static ones"),
     # what this version cannot do
-    ("  rate: 2/s", "  ▸each: {series_id: [a]}", "request.each is not available in this version"),
-    ("  rate: 2/s", "  ▸paging: {kind: page}", "request.paging is not available in this version"),
     ("mode: merge", "▸mode: snapshot", "load.mode: snapshot is not available in this version"),
     ("mode: merge", "▸mode: append", "load.mode: append is not available"),
     ("mode: merge", "▸history: true", "load.history: true is not available"),
     ("mode: merge", "▸drift: evolve", "load.drift: evolve is not available"),
-    ("  column: obs_date", "  ▸dynamic: files", "partitions.dynamic: files is not available"),
-    ("  column: obs_date", "  ▸initial: all", "partitions.initial: all is not available"),
     ("table: fred_economic", "expect: {▸change: 25%}", "expect.change: 25% is not available"),
     (SCHEDULE, "{▸frequency: on_event}", "schedule.frequency: on_event is not available"),
 ]
@@ -160,17 +174,45 @@ def test_a_column_named_as_its_field_must_be_one(tmp_path):
     assert (problem.line, problem.column) == at
 
 
-def test_partitions_have_one_dimension_in_this_version(tmp_path):
-    text = changed(FRED, "  start: 1971", "  time: day\n  start: 1971").replace("lookback: 45d", "lookback: 3")
+def test_keep_rest_does_not_go_with_replacing_a_partition(tmp_path):
+    text = changed(FRED, "  rate: 2/s", "  each: {site: [a], on_error: ▸keep_rest}").replace(
+        "mode: merge", "mode: replace_partition"
+    )
+    text, at = take_mark(text.replace("file_type: json", 'file_type: "{site}"'))
+    problems = load(tmp_path, text).broken["a"].problems
+    assert [((p.line, p.column), p.message[:37]) for p in problems] == [(at, "keep_rest would delete the rows of wh")]
+
+
+def test_a_list_of_the_params_stands_for_keys_and_for_values(tmp_path):
+    text = changed(FRED, "table: fred_economic", 'params: {sites: [a, b], many: ["1", "2"]}')
+    text = changed(text, "  rate: 2/s", '  each: {site: "{sites}"}').replace("file_type: json", 'file_type: "{site}"')
+    keys = text.index("    series_id: [")
+    text = text[:keys] + '    series_id: "{many}"' + text[text.index("]", keys) + 1 :]
+    spec = load(tmp_path, text).find("a")
+    assert spec.request.each.values == ("a", "b")
+    assert spec.partitions.static == {"series_id": ("1", "2")}
+
+
+def test_a_request_that_spans_partitions_says_from_when_to_when(tmp_path):
+    spanned = changed(FRED, "  rate: 2/s", "  ▸span: 9")
+    keys = spanned.index("  static:")
+    spanned = (
+        spanned[:keys] + "  time: day\n" + spanned[spanned.index("]", keys) + 2 :].replace("  lookback: 45d\n", "")
+    )
+    spanned = spanned.replace('from: "{series_id}"', "from: id").replace('    series_id: "{series_id}"\n', "")
+    text, at = take_mark(spanned)
     (problem,) = load(tmp_path, text).broken["a"].problems
-    assert problem.message == "partitions with both time and static is not available in this version"
+    assert ((problem.line, problem.column), problem.message) == (
+        at, "a request that spans partitions names {start} and {end}, and not {partition}"
+    )  # fmt: skip
+    text = text.replace('observation_start: "{start}"', 'observation_start: "{start}"\n    observation_end: "{end}"')
+    assert not load(tmp_path, text).problems
 
 
 @pytest.mark.parametrize(
     "extra",
     [
         "priority: 2",
-        "aliases: [old]",
         "breaker: {failures: 3}",
         "breaker: {probe: 2h}",
         "alerts: {after: 2}",

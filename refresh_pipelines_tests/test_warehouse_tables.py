@@ -123,8 +123,57 @@ def test_a_yaml_the_table_cannot_follow_is_refused_and_nothing_changes(warehouse
     with pytest.raises(SpecChanged) as caught:
         put(columns, [{"k": "a", "n": "2", "new": "1"}], **changes)
     assert said in str(caught.value)
-    assert "Restore the old YAML, or give the source a new `table:`" in str(caught.value)
+    mend = "Restore the old YAML, or `refresh retire mini --reload` and then `refresh run mini --missing`."
+    assert mend in str(caught.value)
     assert (names(warehouse), table_of(warehouse.path, "mini")) == before
+
+
+def test_a_change_that_a_shared_table_cannot_follow_names_every_source_to_reload(warehouse, put, tmp_path):
+    put(OLD, [{"k": "a", "n": "1"}], table="shared")
+    other = spec_of("other", columns=OLD, table="shared")
+    warehouse.commit(commit_of(other, [{"k": "b", "n": "1"}], tmp_path / "other"))
+    with pytest.raises(SpecChanged, match="refresh retire mini other --reload"):
+        put({**OLD, "n": {"type": "bigint"}}, [{"k": "a", "n": "1"}], table="shared")
+
+
+def test_a_changed_table_is_refused_and_not_split(warehouse, put):
+    put(OLD, [{"k": "a", "n": "1"}])
+    with pytest.raises(SpecChanged) as caught:
+        put(OLD, [{"k": "b", "n": "1"}], table="elsewhere")
+    assert "expected `table: mini`; got `table: elsewhere`, and 1 rows in raw.mini" in str(caught.value)
+    assert "`refresh retire mini --reload`" in str(caught.value)
+    assert rows_of(warehouse, "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'raw'") == [("mini",)]
+    assert warehouse.states("mini")[0][""].table == "mini"
+
+
+def test_a_changed_table_is_refused_also_where_the_new_one_exists(warehouse, put, tmp_path):
+    warehouse.commit(commit_of(spec_of("other", columns=OLD), [{"k": "b", "n": "1"}], tmp_path / "other"))
+    put(OLD, [{"k": "a", "n": "1"}])
+    with pytest.raises(SpecChanged, match=r"lie in raw\.mini"):
+        put(OLD, [{"k": "a", "n": "1"}], table="other")
+
+
+@pytest.mark.parametrize("emptied", ["DROP TABLE raw.mini", "DELETE FROM raw.mini"])
+def test_a_table_may_change_once_the_old_one_holds_nothing_of_the_source(warehouse, put, emptied):
+    put(OLD, [{"k": "a", "n": "1"}])
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute(emptied)
+    assert put(OLD, [{"k": "a", "n": "1"}], table="elsewhere").state.table == "elsewhere"
+    assert len(table_of(warehouse.path, "elsewhere")) == 1
+
+
+def test_a_warehouse_of_an_earlier_version_learns_where_its_rows_lie(warehouse, put, tmp_path):
+    shared = spec_of("other", columns=OLD, table="shared")
+    put(OLD, [{"k": "a", "n": "1"}])
+    warehouse.commit(commit_of(shared, [{"k": "b", "n": "1"}], tmp_path / "other"))
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute('ALTER TABLE refresh.load_state DROP COLUMN "table"')
+    assert warehouse.states("mini", "mini")[0][""].table == "mini"
+    assert put(OLD, [{"k": "a", "n": "1"}]).state.counts.unchanged == 1
+    found = rows_of(warehouse, 'SELECT source, "table" FROM refresh.load_state ORDER BY 1')
+    assert found == [("mini", "mini"), ("other", "shared")]
+    with pytest.raises(SpecChanged, match=r"lie in raw\.shared"):
+        warehouse.commit(commit_of(spec_of("other", columns=OLD), [{"k": "b", "n": "1"}], tmp_path / "other"))
 
 
 def test_the_order_in_which_a_merge_key_is_written_does_not_matter(put):

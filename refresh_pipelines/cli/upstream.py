@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import requests
 
 from refresh_pipelines.sandbox import Sandbox
-from refresh_pipelines.settings import SAMPLES, Settings
+from refresh_pipelines.settings import Settings
 
 _PORT = "REFRESH_SANDBOX_PORT"
 
@@ -25,7 +25,7 @@ def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
         yield settings
         return
     before = os.environ.get(_PORT)
-    with Sandbox(SAMPLES) as sandbox:
+    with Sandbox(settings.samples) as sandbox:
         # Runs read their settings anew from the environment.
         os.environ[_PORT] = sandbox.base.rsplit(":", 1)[1]
         try:

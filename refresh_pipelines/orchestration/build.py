@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.orchestration.assets import broken_assets, source_asset
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
@@ -15,6 +16,7 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
 
 
+@collection_paused()
 def build_definitions(
     settings: Settings,
     catalogue: Catalogue | None = None,

@@ -14,6 +14,7 @@ from refresh_pipelines.rules.addresses import check_addresses
 from refresh_pipelines.rules.columns import check_column_names, check_columns_named, check_fields
 from refresh_pipelines.rules.identity import check_identity, check_whole
 from refresh_pipelines.rules.placeholders import check_placeholders
+from refresh_pipelines.rules.requests import check_document, check_each, check_paging, check_span
 from refresh_pipelines.rules.secrets import check_secrets
 from refresh_pipelines.rules.timing import check_retry, check_rhythm, check_zone
 from refresh_pipelines.rules.unbuilt import check_unbuilt
@@ -27,6 +28,10 @@ RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     check_column_names,
     check_columns_named,
     check_fields,
+    check_document,
+    check_each,
+    check_paging,
+    check_span,
     check_rhythm,
     check_zone,
     check_retry,

@@ -1,14 +1,16 @@
-"""Rules across files: names that are plain and unique, and sources that share a table."""
+"""Rules across files: names that are plain and unique, sources that share a table, and names of before."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from refresh_pipelines.problems import Problem
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.yamlpos import Document
+
+_FORMER = re.compile(rf"({TABLE_NAME.pattern}/)?{TABLE_NAME.pattern}")
 
 
 def name_problems(path: Path, first: Mapping[str, Path]) -> Iterator[Problem]:
@@ -38,6 +40,39 @@ def table_problems(spec: SourceSpec, document: Document, tables: Mapping[str, So
         at = document.value_mark(("table",)) if spec.table else document.key_mark((key,))
         message = f"{spec.name} and {other.name} share the table {spec.raw_table} but not the same {key}"
         yield Problem(*at, message, f"compare with {other.file}, {hint}")
+
+
+def alias_problems(
+    spec: SourceSpec, document: Document, present: Mapping[str, Path], claims: Mapping[str, Collection[str]]
+) -> Iterator[Problem]:
+    """A name of before is plain, is borne by no source now, and was the name of one source.
+
+    Args:
+        present: the file of each source there is, by stem, also of broken and disabled ones.
+        claims: the sources that name a stem among their aliases, by stem.
+    """
+    for index, alias in enumerate(spec.aliases):
+        mark = document.value_mark(("aliases", index))
+        group, _, stem = alias.rpartition("/")
+        if not _FORMER.fullmatch(alias):
+            yield Problem(*mark, f"{alias!r} was no source's name", "for instance old_name, or old_group/old_name")
+        elif stem == spec.source and group in ("", spec.group):
+            yield Problem(*mark, f"{alias} is this source's own name", "aliases are names it had before")
+        elif stem in present and stem != spec.source:
+            hint = "rename that one's file first, or take the alias out"
+            yield Problem(*mark, f"{alias} is a source still, in {present[stem]}", hint)
+        elif len(claims.get(stem, ())) > 1:
+            others = ", ".join(sorted(set(claims[stem]) - {spec.name}))
+            yield Problem(*mark, f"{others} says too that it was called {alias}", "one of them was")
+
+
+def alias_claims(specs: Iterable[SourceSpec]) -> dict[str, set[str]]:
+    """Return which sources say that they were called so before, by stem."""
+    claims: dict[str, set[str]] = {}
+    for spec in specs:
+        for alias in spec.aliases:
+            claims.setdefault(alias.rpartition("/")[2], set()).add(spec.name)
+    return claims
 
 
 def _shape(spec: SourceSpec) -> list[tuple[str, str]]:

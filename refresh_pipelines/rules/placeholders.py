@@ -59,6 +59,17 @@ def check_placeholders(draft: Draft) -> Iterator[Problem]:
             yield from _check_text(draft, ("columns", name, "from"), column.source, fields)
 
 
+def fields_used(request: Request) -> set[str]:
+    """Return the names that a request's texts put in braces."""
+    used: set[str] = set()
+    for _, text in _texts(request):
+        try:
+            used |= {name for _, name, _, _ in string.Formatter().parse(text) if name}
+        except ValueError:
+            continue  # `check_placeholders` says so
+    return used
+
+
 def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
     if request is None:
         return

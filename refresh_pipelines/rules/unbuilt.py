@@ -44,7 +44,6 @@ IDLE: tuple[tuple[str, ...], ...] = (
     ("alerts", "remind"),
     ("alerts", "route"),
     ("priority",),
-    ("aliases",),
 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from refresh_pipelines.settings import Settings
-from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Warehouse
+from refresh_pipelines.warehouse.base import Commit, Holding, LoadState, Merged, Remains, Warehouse
 from refresh_pipelines.warehouse.duckdb import DuckDBWarehouse
 
-__all__ = ["Commit", "DuckDBWarehouse", "LoadState", "Merged", "Warehouse", "open_warehouse"]
+__all__ = ["Commit", "DuckDBWarehouse", "Holding", "LoadState", "Merged", "Remains", "Warehouse", "open_warehouse"]
 
 
 def open_warehouse(settings: Settings) -> Warehouse:

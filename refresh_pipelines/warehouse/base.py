@@ -82,6 +82,24 @@ class Merged:
     wait: float
 
 
+@dataclass(frozen=True)
+class Holding:
+    """Rows of one source in one raw table. `others` counts the rows beside them; with none the table is dropped."""
+
+    table: str
+    rows: int
+    others: int
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What a source has in the warehouse: load states, one for each partition, and rows."""
+
+    source: str
+    states: int = 0
+    holdings: tuple[Holding, ...] = ()
+
+
 class Warehouse(Protocol):
     """A place for tables. Every call is short, locked and safe from any number of processes."""
 
@@ -114,6 +132,27 @@ class Warehouse(Protocol):
 
         Returns the seconds waited for the lock.
         """
+        ...
+
+    def adopt(self, spec: SourceSpec) -> bool:
+        """Carry over what was loaded under one of `spec.aliases`, all or nothing; return whether there was any.
+
+        Raises:
+            SpecChanged: it cannot be said what belongs where.
+            WarehouseBusy: somebody held the warehouse for too long.
+        """
+        ...
+
+    def sources(self) -> set[str]:
+        """Return the names of all sources that have rows or load state, also of those no YAML declares."""
+        ...
+
+    def remains(self, source: str) -> Remains:
+        """Count what a source has here."""
+        ...
+
+    def retire(self, source: str) -> Remains:
+        """Remove a source's rows, load states and the tables only it has written; return what was removed."""
         ...
 
     def query(self, statement: str) -> tuple[Sequence[str], list[tuple[object, ...]]]:

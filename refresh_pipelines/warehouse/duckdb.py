@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from refresh_pipelines.errors import InternalError, WarehouseBusy
+from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import told
-from refresh_pipelines.warehouse.base import Commit, LoadState, Merged
+from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Remains
+from refresh_pipelines.warehouse.carry import carry_over, left_by, old_names
+from refresh_pipelines.warehouse.leftovers import find_remains, loaded_sources, remove
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.merge import merge
 from refresh_pipelines.warehouse.state import ensure_state_tables, read_states, write_state
@@ -22,6 +27,7 @@ _HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
 # DuckDB takes `raw.x` for a table of the catalogue that is named after the file.
 _SCHEMAS = ("raw", "refresh", "history", "quarantine")
 _POLL = 0.1
+Found = TypeVar("Found")
 
 
 class DuckDBWarehouse:
@@ -52,6 +58,7 @@ class DuckDBWarehouse:
         with self._writing() as (connection, wait):
             for commit in commits:
                 merged = merge(connection, commit, wait)
+                merged = replace(merged, state=replace(merged.state, table=commit.spec.raw_table))
                 write_state(connection, merged.state)
                 out.append(merged)
                 commit.progress("merged")
@@ -62,6 +69,39 @@ class DuckDBWarehouse:
         with self._writing() as (connection, wait):
             write_state(connection, state)
         return wait
+
+    def adopt(self, spec: SourceSpec) -> bool:
+        """See `Warehouse.adopt`."""
+        names = old_names(spec)
+        found: list[str] = self._look(lambda connection: left_by(connection, names), []) if names else []
+        if not found:
+            return False
+        with self._writing() as (connection, _):
+            return carry_over(connection, spec)
+
+    def sources(self) -> set[str]:
+        """See `Warehouse.sources`."""
+        return self._look(loaded_sources, set())
+
+    def remains(self, source: str) -> Remains:
+        """See `Warehouse.remains`."""
+        return self._look(lambda connection: find_remains(connection, source), Remains(source))
+
+    def retire(self, source: str) -> Remains:
+        """See `Warehouse.retire`."""
+        if not self.path.exists():
+            return Remains(source)
+        with self._writing() as (connection, _):
+            remains = find_remains(connection, source)
+            remove(connection, remains)
+        return remains
+
+    def _look(self, ask: Callable[[duckdb.DuckDBPyConnection], Found], nothing: Found) -> Found:
+        """Return an answer of the warehouse, or `nothing` where none exists yet."""
+        if not self.path.exists():
+            return nothing
+        with self._open(read_only=True) as (connection, _), told(f"the warehouse {self.path.name}"):
+            return ask(connection)
 
     def query(self, statement: str) -> tuple[Sequence[str], list[tuple[object, ...]]]:
         """See `Warehouse.query`."""

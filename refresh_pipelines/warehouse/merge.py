@@ -30,6 +30,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) ->
     try:
         step = _Step(connection, commit, table)
         step.refuse_foreign_rows()
+        step.refuse_lost_values()
         deleted = step.delete_vanished() if spec.load.mode == "replace_partition" else 0
         updated = step.update_changed()
         added = step.insert_new()
@@ -101,6 +102,28 @@ class _Step:
                 came=f"({', '.join(self.spec.merge_key)}) = ({', '.join(map(str, row[2:]))})",
                 todo="Nothing was loaded. Give one of the two its own `table:`, or add a column to merge_key.",
             )
+
+    def refuse_lost_values(self) -> None:
+        """Stop when values of an `expect.keep` column that the table holds are gone from the payload."""
+        for name, share in self.spec.expect.keep.items():
+            known = (
+                f"SELECT DISTINCT {quote(name)} FROM {self.table}"  # noqa: S608 - quoted identifiers
+                f" WHERE _source = $source AND _partition IS NOT DISTINCT FROM $partition AND {quote(name)} IS NOT NULL"
+            )
+            values = {"source": self.spec.source, "partition": self.partition}
+            lost_query = f"{known} EXCEPT SELECT DISTINCT {quote(name)} FROM staged"  # noqa: S608 - quoted identifiers
+            query = (
+                f"SELECT (SELECT count(*) FROM ({known})), count(*), list(v ORDER BY v)[:5] FROM ({lost_query}) l(v)"  # noqa: S608
+            )
+            before, lost, examples = first_row(self.connection, query, values) or (0, 0, [])
+            if lost * 100 > before * int(share.rstrip("%")):
+                raise ContractViolation(
+                    "the payload is not whole",
+                    expected=f"at most {share} of the {before} different {name} of the table to be gone (expect.keep)",
+                    came=f"{lost} gone: {', '.join(map(str, examples))}{' …' if lost > len(examples) else ''}",
+                    todo="Nothing was loaded. The export may have stopped half-way: look at the payload. If they are "
+                    "gone for good, raise the share in expect.keep for one refresh.",
+                )
 
     def delete_vanished(self) -> int:
         """Delete this partition's rows that are no longer staged."""

@@ -37,17 +37,15 @@ def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
 def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Write into load states of an earlier version in which table the rows of their source lie."""
     for table in made_tables(connection):
-        statement = (
-            f'UPDATE refresh.load_state SET "table" = ? WHERE source = ?'
-            f" OR source IN (SELECT DISTINCT _source FROM raw.{quote(table)})"  # noqa: S608 - quoted identifier
-        )
+        writers = f"SELECT DISTINCT _source FROM raw.{quote(table)}"  # noqa: S608 - quoted identifier
+        statement = f'UPDATE refresh.load_state SET "table" = ? WHERE source = ? OR source IN ({writers})'  # noqa: S608
         connection.execute(statement, [table, table])
 
 
 def made_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the names of the raw tables that refreshes have made and that are still there."""
     query = (
-        "SELECT table_name FROM duckdb_tables() JOIN refresh.tables ON \"table\" = table_name"
+        'SELECT table_name FROM duckdb_tables() JOIN refresh.tables ON "table" = table_name'
         " WHERE schema_name = 'raw' ORDER BY table_name"
     )
     return [name for (name,) in connection.execute(query).fetchall()]
@@ -63,7 +61,8 @@ def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str =
     for row in result.fetchall():
         # A warehouse of an earlier version has fewer columns until something is written; of a later one, more.
         known = {name: value for name, value in zip(found, row, strict=True) if name in _NAMES and value is not None}
-        state = LoadState(**{"table": table, **known, "counts": Counts(**json.loads(known["counts"]))})
+        changed = {"table": known.get("table") or table, "counts": Counts(**json.loads(known["counts"]))}
+        state = LoadState(**{**known, **changed})
         states[state.partition] = state
     return states
 

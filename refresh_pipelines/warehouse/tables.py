@@ -7,6 +7,7 @@ import duckdb
 from refresh_pipelines.errors import SpecChanged
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import columns, first_row, quote
+from refresh_pipelines.warehouse.state import exists
 
 _TYPES = {
     "text": "VARCHAR",
@@ -37,10 +38,11 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     """Create the raw table or add new nullable columns to it; return its quoted name.
 
     Raises:
-        SpecChanged: another type, another merge key, or a new column that may not be empty; or
-            something of that name that no refresh has made.
+        SpecChanged: another type, another merge key, or a new column that may not be empty; rows of
+            the source that lie in another table; or something of that name that no refresh has made.
     """
     name = f"raw.{quote(spec.raw_table)}"
+    _refuse_moved(connection, spec)
     existing = dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -56,7 +58,9 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     key = first_row(connection, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [spec.raw_table])
     if key is None or not set(LOAD_COLUMNS) <= set(existing):
         raise _not_ours(spec)
-    _refuse_changes(spec, tuple(key[0]), existing, declared)
+    problems = _changes(spec, tuple(key[0]), existing, declared)
+    if problems:
+        raise _unfit(connection, spec, problems)
     added = [column for column in declared if column not in existing]
     if added:
         _rebuild(connection, name, spec, existing, declared)
@@ -104,7 +108,43 @@ def _not_ours(spec: SourceSpec) -> SpecChanged:
     )
 
 
-def _refuse_changes(spec: SourceSpec, key: tuple[str, ...], existing: dict[str, str], declared: dict[str, str]) -> None:
+def _refuse_moved(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> None:
+    """Stop before a source whose `table` was changed lies half in one table and half in another."""
+    query = 'SELECT DISTINCT "table" FROM refresh.load_state WHERE source = ? AND "table" NOT IN (?, \'\') ORDER BY 1'
+    for (old,) in connection.execute(query, [spec.source, spec.raw_table]).fetchall():
+        held = f"SELECT count(*) FROM raw.{quote(old)} WHERE _source = ?"  # noqa: S608 - quoted identifier
+        row = first_row(connection, held, [spec.source]) if exists(connection, "raw", old) else None
+        if row and row[0]:
+            raise SpecChanged(
+                f"the YAML names table raw.{spec.raw_table}, and the rows of this source lie in raw.{old}",
+                expected=f"`table: {old}`",
+                came=f"`table: {spec.raw_table}`, and {row[0]} rows in raw.{old}",
+                todo=_mend([spec.source]),
+            )
+
+
+def _mend(sources: list[str]) -> str:
+    names = " ".join(sources)
+    return (
+        f"Nothing was loaded. Restore the old YAML, or `refresh retire {names} --reload` and then "
+        f"`refresh run {names} --missing`."
+    )
+
+
+def _unfit(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, problems: list[str]) -> SpecChanged:
+    """Return the error that names also the other sources of the table: their rows keep it as it is."""
+    query = f"SELECT DISTINCT _source FROM raw.{quote(spec.raw_table)} WHERE _source <> ? ORDER BY 1"  # noqa: S608 - quoted
+    others = [source for (source,) in connection.execute(query, [spec.source]).fetchall()]
+    return SpecChanged(
+        f"the YAML no longer fits table raw.{spec.raw_table}",
+        expected="the same types and merge key, and new columns that may be empty",
+        came="; ".join(problems),
+        todo=_mend([spec.source, *others]),
+    )
+
+
+def _changes(spec: SourceSpec, key: tuple[str, ...], existing: dict[str, str], declared: dict[str, str]) -> list[str]:
+    """Say what a table cannot follow."""
     problems = [
         f"{column} is {existing[column]} in the table and {kind} in the YAML"
         for column, kind in declared.items()
@@ -114,18 +154,11 @@ def _refuse_changes(spec: SourceSpec, key: tuple[str, ...], existing: dict[str, 
         problems.append(
             f"the merge key is ({', '.join(key)}) in the table and ({', '.join(spec.merge_key)}) in the YAML"
         )
-    problems += [
+    return problems + [
         f"{column} is new and may not be empty"
         for column in declared
         if column not in existing and (column in spec.merge_key or not spec.columns[column].nullable)
     ]
-    if problems:
-        raise SpecChanged(
-            f"the YAML no longer fits table raw.{spec.raw_table}",
-            expected="the same types and merge key, and new columns that may be empty",
-            came="; ".join(problems),
-            todo="Restore the old YAML, or give the source a new `table:` and refresh it.",
-        )
 
 
 def _plain(kind: str) -> str:

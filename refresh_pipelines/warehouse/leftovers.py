@@ -1,0 +1,49 @@
+"""What a source has in the warehouse, and its removal, inside an open transaction."""
+
+from __future__ import annotations
+
+import duckdb
+
+from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.warehouse.base import Holding, Remains
+from refresh_pipelines.warehouse.state import exists, made_tables
+
+
+def find_remains(connection: duckdb.DuckDBPyConnection, source: str) -> Remains:
+    """Count the load states and rows of a source; see `Warehouse.remains`."""
+    if not exists(connection, "refresh", "load_state"):
+        return Remains(source)
+    result = connection.execute("SELECT * FROM refresh.load_state WHERE source = ?", [source])
+    names = [column[0] for column in result.description or ()]
+    states = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    own = {state.get("table") for state in states}
+    holdings = [_holding(connection, source, table) for table in made_tables(connection)]
+    mine = tuple(held for held in holdings if held.rows or (held.table in own and not held.others))
+    return Remains(source, len(states), mine)
+
+
+def remove(connection: duckdb.DuckDBPyConnection, remains: Remains) -> None:
+    """Delete a source's rows and load states; drop the tables in which no other row is left."""
+    for holding in remains.holdings:
+        if holding.others:
+            statement = f"DELETE FROM raw.{quote(holding.table)} WHERE _source = ?"  # noqa: S608 - quoted identifier
+            connection.execute(statement, [remains.source])
+        else:
+            connection.execute(f"DROP TABLE raw.{quote(holding.table)}")
+            connection.execute('DELETE FROM refresh.tables WHERE "table" = ?', [holding.table])
+    connection.execute("DELETE FROM refresh.load_state WHERE source = ?", [remains.source])
+
+
+def loaded_sources(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of all sources that have load state or rows; see `Warehouse.sources`."""
+    if not exists(connection, "refresh", "load_state"):
+        return set()
+    queries = ["SELECT source FROM refresh.load_state"]
+    queries += [f"SELECT DISTINCT _source FROM raw.{quote(table)}" for table in made_tables(connection)]  # noqa: S608 - quoted
+    return {name for query in queries for (name,) in connection.execute(query).fetchall() if name}
+
+
+def _holding(connection: duckdb.DuckDBPyConnection, source: str, table: str) -> Holding:
+    query = f"SELECT count(*) FILTER (_source = ?), count(*) FROM raw.{quote(table)}"  # noqa: S608 - quoted identifier
+    rows, all_rows = first_row(connection, query, [source]) or (0, 0)
+    return Holding(table, int(rows), int(all_rows - rows))
