@@ -11,9 +11,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from refresh_pipelines.errors import UpstreamRefused
+from refresh_pipelines.proxy import proxy_for
 
 _LOCAL_NAMES = ("localhost", "ip6-localhost", "ip6-loopback", "metadata", "metadata.google.internal")
 _LOCAL_ZONES = (".localhost", ".localdomain", ".local", ".internal")
@@ -49,7 +49,7 @@ def guard(url: str, allow_private: bool, environ: Mapping[str, str]) -> None:
         raise UpstreamRefused(
             "the address is no web address", expected="http:// or https://", came=came, todo="Correct request.url."
         )
-    if allow_private or _proxied(scheme, host, environ):
+    if allow_private or proxy_for(url, environ):
         return
     if is_private(host):
         raise UpstreamRefused(
@@ -57,14 +57,6 @@ def guard(url: str, allow_private: bool, environ: Mapping[str, str]) -> None:
             expected="a public host",
             todo="Set request.allow_private: true if this upstream really is your own.",
         )
-
-
-def _proxied(scheme: str, host: str, environ: Mapping[str, str]) -> bool:
-    def value(name: str) -> str:
-        return environ.get(name) or environ.get(name.upper()) or ""
-
-    proxy = value(f"{scheme}_proxy") or value("all_proxy")
-    return bool(proxy) and not proxy_bypass_environment(host, {"no": value("no_proxy")})
 
 
 def rebase(logical: str, upstream: str | None) -> str:

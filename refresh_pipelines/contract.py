@@ -65,6 +65,11 @@ class Contract:
         }
         self._here = window
 
+    @property
+    def key(self) -> list[str]:
+        """The merge key as far as its columns can be filled."""
+        return [name for name in self.spec.merge_key if name not in self.unbound]
+
     def apply(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield typed batches of good rows; at the end raise ContractViolation if the whole will not do."""
         yield from self.take(batches)

@@ -22,12 +22,13 @@ from refresh_pipelines.address import guard, rebase, unrebase
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.credentials import credential
 from refresh_pipelines.errors import InternalError, UpstreamRefused
+from refresh_pipelines.proxy import Route, proxy_secrets, route_of
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refusal import NotHere, Refusal, verdict
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Request, SourceSpec
 from refresh_pipelines.transfer import ACCEPT_ENCODING, body_chunks
-from refresh_pipelines.tries import BUDGET, TryFailed, retry_after, transport_failed
+from refresh_pipelines.tries import BUDGET, TryFailed, proxy_wants_password, retry_after, transport_failed
 from refresh_pipelines.window import Window, fill
 
 __all__ = ["Fetcher", "NotHere", "NotModified", "Payload", "Validators"]
@@ -151,6 +152,8 @@ class _Call:
         self.fetcher, self.spec, self.folder = fetcher, spec, folder
         self.request: Request = spec.request
         self.secret = credential(spec, fetcher.settings)
+        self.masked = [self.secret, *proxy_secrets(fetcher.settings.environ)]
+        self.route = Route()
         self.prepared = self._prepare(url, window, turn)
         self.logical = str(self.prepared.url)
         self.shown = redact(self.logical, [self.secret])
@@ -225,13 +228,13 @@ class _Call:
         try:
             yield
         except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
-            raise transport_failed(error, self.shown, self._clean) from error
+            raise transport_failed(error, self.shown, self._clean, self.route) from error
 
     def _follow(self) -> requests.Response:
         """Send, following redirects by hand so that each address is checked and rebased."""
         settings, sending, logical = self.fetcher.settings, self.prepared.copy(), self.logical
         for _ in range(MAX_REDIRECTS + 1):
-            guard(logical, self.request.allow_private, settings.environ)
+            self._guard(logical)
             sending.url = rebase(logical, settings.upstream)
             self.fetcher.pace(urlsplit(logical).netloc, self.request.rate)
             response = self._send(sending)
@@ -240,15 +243,31 @@ class _Call:
             response.close()
             previous, logical = logical, self._redirected(sending, response, logical)
             self._forget_credentials(sending, previous, logical)
-        raise UpstreamRefused(f"{self.shown} redirects over {MAX_REDIRECTS} times", todo="Correct request.url.")
+        raise UpstreamRefused(
+            f"{self.shown} redirects over {MAX_REDIRECTS} times",
+            came="one redirect after another and no data",
+            todo="Open the address in a browser to see where it leads, then correct request.url.",
+        )
+
+    def _guard(self, logical: str) -> None:
+        try:
+            guard(logical, self.request.allow_private, self.fetcher.settings.environ)
+        except UpstreamRefused as error:
+            if logical != self.logical:
+                # Nothing in the YAML names that address: say where it came from.
+                error.problem = f"{self.shown} redirects elsewhere: {error.problem}"
+            raise
 
     def _send(self, sending: requests.PreparedRequest) -> requests.Response:
         session, seconds = self.fetcher.session, self.request.timeout.total_seconds()
+        # The bundled sandbox is on this machine, where no proxy has to take us.
+        settings = self.fetcher.settings
+        self.route = Route() if settings.sandbox else route_of(str(sending.url), settings.environ)
         with self._transport():
-            how = session.merge_environment_settings(str(sending.url), {}, True, None, None)
             # Not session.send: it reads the whole body of a redirect, however large.
             adapter, limits = session.get_adapter(str(sending.url)), (min(seconds, 15.0), seconds)
-            return adapter.send(sending, timeout=limits, **how)  # type: ignore[arg-type]
+            verify, proxies = self.route.verify, self.route.proxies
+            return adapter.send(sending, stream=True, timeout=limits, verify=verify, proxies=proxies)
 
     def _redirected(self, sending: requests.PreparedRequest, response: requests.Response, logical: str) -> str:
         """Turn `sending` into the request a redirect asks for, and return its logical address."""
@@ -321,6 +340,8 @@ class _Call:
             )
 
     def _refused(self, response: requests.Response) -> Exception:
+        if response.status_code == 407 and self.route.proxy:
+            return proxy_wants_password(self.route.proxy, self.shown)
         after = retry_after(response.headers.get("Retry-After"), self.fetcher.now())
         refusal = Refusal(self.shown, response.status_code, after, self._explanation(response))
         return verdict(refusal, self.spec, self._clean)
@@ -337,4 +358,4 @@ class _Call:
         return body[:EXPLANATION]
 
     def _clean(self, said: object) -> str:
-        return redact(" ".join(str(said).split()), [self.secret])
+        return redact(" ".join(str(said).split()), self.masked)

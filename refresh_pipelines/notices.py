@@ -19,7 +19,9 @@ from typing import Any
 
 import requests
 
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.outcome import Outcome
+from refresh_pipelines.proxy import route_of
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refresh import utc_now
 from refresh_pipelines.settings import Settings
@@ -55,7 +57,7 @@ class Failure:
     def of(cls, source: str, run_id: str, bad: Sequence[Outcome]) -> Failure:
         """Return what to tell about a run's failed outcomes; the first one gives the class."""
         keys = tuple(outcome.partition for outcome in bad if outcome.partition)
-        text = "\n".join(outcome.message or "" for outcome in bad)
+        text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in bad))
         return cls(source, run_id, keys, bad[0].error_class or "internal", text)
 
 
@@ -91,7 +93,7 @@ class Notices:
         url = self.settings.webhook_url
         if not url or not self.path.exists():
             return []
-        session, problems = session or requests.Session(), []
+        session, problems = session or _session(), []
         for _ in range(budget):
             claimed = self._claim()
             if claimed is None:
@@ -160,11 +162,18 @@ class Notices:
         """Return the status (0: no answer) and what went wrong."""
         headers = {"Content-Type": "application/json", "X-Refresh-Event-Id": event_id}
         try:
+            how = route_of(url, self.settings.environ)
+        except RefreshError as error:
+            return 0, f"the webhook was not asked: {error}"
+        try:
             # Streamed, because the answer's body is nobody's business and may never end.
             with session.post(
-                url, data=body.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-            ) as response:
+                url, data=body.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True,
+                proxies=how.proxies, verify=how.verify,
+            ) as response:  # fmt: skip
                 status = response.status_code
+        except requests.exceptions.ProxyError as error:
+            return 0, f"the proxy of {how.proxy} did not let the webhook be reached: {type(error).__name__}"
         except requests.RequestException as error:
             # The error's text names the path, which is the secret of most webhooks.
             return 0, f"the webhook could not be reached: {type(error).__name__}"
@@ -179,6 +188,13 @@ class Notices:
             else:
                 statement = "UPDATE outbox SET delivered_at = ?, last_error = NULL WHERE event_id = ?"
                 connection.execute(statement, (_text(now), event_id))
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    # Proxies and certificates are chosen for each post, from `.env` too; the session would add those it finds itself.
+    session.trust_env = False
+    return session
 
 
 def _text(at: datetime) -> str:

@@ -12,7 +12,7 @@ _PAIR = re.compile(rf"(?i)(?<![a-z0-9])({_CLEAR}|key|pwd|signature|sig)=[^&\s\"'
 # The words alone are too common in sentences; as members of a JSON document they are not.
 _MEMBER = re.compile(rf"(?i)([\"']\w*(?:{_CLEAR})[\"']\s*:\s*)(\"[^\"]*\"?|'[^']*'?)")
 _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|x-api-key):\s*(?:(?:bearer|basic|token)\s+)?[^\s,;]+")
-_USERINFO = re.compile(r"(?i)(https?://)[^/\s@:]+:[^/\s@]+@")
+_USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@:]*:[^/\s@]+@")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

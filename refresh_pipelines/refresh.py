@@ -143,6 +143,7 @@ def _cursor(story: _Story, now: datetime) -> str | None:
 
 
 def _load_state(story: _Story, tools: Tools) -> LoadState | None:
+    tools.warehouse.adopt(story.spec)
     states, wait = tools.warehouse.states(story.spec.source, story.spec.raw_table)
     story.outcome.seconds.wait += wait
     known = states.get(story.window.partition or "")
@@ -246,38 +247,45 @@ def _same_rows(story: _Story, tools: Tools, payload: Delivery, staged: Staged) -
 
 
 def _commit(story: _Story, tools: Tools, payload: Delivery, staged: Staged, known: LoadState | None) -> Outcome:
-    now = tools.clock()
-    state = LoadState(
-        source=story.spec.source,
-        partition=story.window.partition or "",
-        spec_hash=story.spec.spec_hash,
-        run_id=story.run_id,
-        outcome="loaded",
-        counts=Counts(),
-        raw_sha256=_remembered(payload),
-        content_hash=staged.content_hash,
-        data_version=known.data_version if known else "",
-        bytes=payload.bytes,
-        committed_at=now,
-        changed_at=known.changed_at if known else now,
-    )
+    state = first_state(story.spec, story.window, story.run_id, staged, known, tools.clock())
+    state = replace(_with_validators(story, state, payload), raw_sha256=_remembered(payload), bytes=payload.bytes)
     begun = time.monotonic()
-    state = _with_validators(story, state, payload)
     commit = Commit(story.spec, story.window.partition, staged, state, tools.progress)
     merged = tools.warehouse.commit(commit)
     tools.progress("committed")
     story.outcome.seconds.wait += merged.wait
     story.outcome.seconds.load = max(0.0, time.monotonic() - begun - merged.wait)
-    return _loaded(story, merged)
+    return loaded(story.outcome, merged, story.notes)
 
 
-def _loaded(story: _Story, merged: Merged) -> Outcome:
-    outcome, state = story.outcome, merged.state
+def first_state(
+    spec: SourceSpec, window: Window, run_id: str, staged: Staged, known: LoadState | None, now: datetime
+) -> LoadState:
+    """Return the load state of a commit before anything is known of its payload and its merge."""
+    return LoadState(
+        source=spec.source,
+        partition=window.partition or "",
+        spec_hash=spec.spec_hash,
+        run_id=run_id,
+        outcome="loaded",
+        counts=Counts(),
+        raw_sha256="",
+        content_hash=staged.content_hash,
+        data_version=known.data_version if known else "",
+        bytes=0,
+        committed_at=now,
+        changed_at=known.changed_at if known else now,
+    )
+
+
+def loaded(outcome: Outcome, merged: Merged, notes: Notes) -> Outcome:
+    """Write into an outcome what its commit did, and return it."""
+    state = merged.state
     outcome.outcome = state.outcome
     outcome.counts, outcome.data_version, outcome.changed_at = state.counts, state.data_version, state.changed_at
     outcome.published_at = state.published_at
     outcome.partition_rows, outcome.table_rows = merged.partition_rows, merged.table_rows
-    outcome.notes += story.notes.texts()
+    outcome.notes += notes.texts()
     return outcome
 
 
@@ -288,17 +296,22 @@ def _remembered(payload: Delivery) -> str:
 
 def _with_validators(story: _Story, state: LoadState, payload: Delivery) -> LoadState:
     """Return the state with what the upstream said of this payload."""
-    known, form = payload.validators, story.spec.format
-    # Where the document names its day, Last-Modified is often only the time of the answer.
-    own = form is not None and form.published is not None
-    published = _date(story.notes.published) or state.published_at if own else _http_date(payload.last_modified)
+    known = payload.validators
     return replace(
         state,
         url=payload.url,
         etag=known.etag if known else None,
         last_modified=known.last_modified if known else None,
-        published_at=published,
+        published_at=published(story.spec, story.notes, state, payload),
     )
+
+
+def published(spec: SourceSpec, notes: Notes, state: LoadState, payload: Delivery) -> datetime | None:
+    """Return when the upstream published a payload, as far as it says so."""
+    # Where the document names its day, Last-Modified is often only the time of the answer.
+    if spec.format is not None and spec.format.published is not None:
+        return _date(notes.published) or state.published_at
+    return _http_date(payload.last_modified)
 
 
 def _date(text: str | None) -> datetime | None:

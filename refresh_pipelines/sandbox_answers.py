@@ -74,7 +74,13 @@ def move_year(body: bytes, sample: int, year: int) -> bytes:
     if body.startswith(b"\x1f\x8b"):
         return gzip.compress(move_year(gzip.decompress(body), sample, year), mtime=0)
     if not body.startswith(b"PK\x03\x04"):
-        body = re.sub(rb"^%d(?= (?:0[1-9]|1[0-2]) )" % sample, b"%d" % year, body, flags=re.MULTILINE)
+        body = re.sub(
+            rb"^\d{4}(?= (?:0[1-9]|1[0-2]) )",
+            lambda found: b"%04d" % (int(found[0]) + year - sample),
+            body,
+            flags=re.MULTILINE,
+        )
+        body = re.sub(rb"(?<=,)%d(?=-(?:0[1-9]|1[0-2])-[0-3][0-9],)" % sample, b"%d" % year, body)
         return re.sub(rb'"%d(?=(?:0[1-9]|1[0-2])")' % sample, b'"%d' % year, body)
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(body)) as old, zipfile.ZipFile(out, "w") as new:

@@ -101,6 +101,10 @@ def _status(text: str) -> int:
     return int(text)
 
 
+def _status_or_data(text: str) -> str:
+    return text if text == "data" else str(_status(text))
+
+
 def _status_and_wait(text: str) -> tuple[int, str]:
     code, _, after = text.partition(",")
     return _status(code), after
@@ -169,9 +173,12 @@ def _page(answer: Answer, _asked: Asked, kind: str) -> Answer:
     return Answer(200, body, {"Content-Type": own if kind == "data" else kind})
 
 
-def _echo(_answer: Answer, asked: Asked, status: int) -> Answer:
+def _echo(answer: Answer, asked: Asked, text: str) -> Answer:
     """The whole request in the body, as gateways and debugging pages have it."""
     said = "\n".join([f"{asked.method} {asked.target}", *(f"{name}: {value}" for name, value in asked.headers.items())])
+    if text == "data":
+        return Answer(200, f"{said}\n".encode(), answer.headers)
+    status = int(text)
     if status == 200:
         return Answer(200, f"<!DOCTYPE html>\n<pre>{said}</pre>\n".encode(), {"Content-Type": TYPES[".html"]})
     return Answer(status, f"{phrase(status)}: {said}\n".encode(), {"Content-Type": TYPES[".txt"]})
@@ -276,13 +283,16 @@ KINDS: dict[str, Kind[Any]] = {
         "an HTTP status, with Retry-After: seconds, any text, or +SECONDS for a date",
         _status_and_wait, "CODE[,RETRY_AFTER]", "503", _refuse,
     ),
-    "redirect": Kind("a redirect, by default to a cloud's metadata", _address, "ADDRESS", _METADATA, _redirect),
+    "redirect": Kind("a redirect, for instance into a private network", _address, "ADDRESS", _METADATA, _redirect),
     "redirect_loop": Kind("a redirect to the same address, for ever", _nothing, tamper=_redirect_to_itself),
     "unmodified": Kind("304, whatever was asked and whether or not the data changed", _nothing, tamper=_unmodified),
     "new_etag": Kind("the data with another ETag at each answer, and never 304", _nothing, tamper=_new_etag),
     "same_etag": Kind("the data with the same ETag whatever they are, and never 304", _nothing, tamper=_same_etag),
     "html": Kind("200 with a web page; `html:data` says it is data", _text, "TYPE", TYPES[".html"], _page),
-    "echo": Kind("an error that repeats the request, key included; 200 as a page", _status, "CODE", "400", _echo),
+    "echo": Kind(
+        "the request repeated, key included: as an error, a page (200) or under 200 as if it were data (data)",
+        _status_or_data, "CODE", "400", _echo,
+    ),
     "empty": Kind("200 with no bytes", _nothing, tamper=_empty),
     "json_error": Kind('200 with {"error": ...}', _nothing, tamper=_json_error),
     "truncate": Kind("the body cut, Content-Length says the whole", _share, "SHARE", "50%", _truncate),

@@ -57,13 +57,15 @@ class Reply(Model):
 class Redate(Model):
     """Rows of one year stand for those of another, so that a sample does not grow old.
 
-    The year is the path's `{year}`, which must be closed and not before `first`; a path without it
-    is the running year's file. Only months in quotes (`"202503"`) or at the start of a line (`2025 03 `)
-    and the names of archive members move: whole dates are other things than the period.
+    The year is the path's `{year}`, which must be closed and not before `first`, or the running one with
+    `running`; a path without it is the running year's file. Only months in quotes (`"202503"`) or at the start
+    of a line (`2025 03 `), dates between commas (`,2025-03-04,`) and the names of archive members move: other
+    dates are other things than the period.
     """
 
     sample: int
     first: int = 1
+    running: bool = False
 
 
 class Route(Model):
@@ -165,7 +167,8 @@ class Place:
         if redate is None or "{year}" not in self.route.path:
             return now.year
         year = int(values["year"]) if re.fullmatch(r"[0-9]{4}", values["year"]) else 0
-        return year if redate.first <= year < now.year else None
+        served = year == now.year if redate.running else redate.first <= year < now.year
+        return year if served else None
 
     def _fixed(self, reply: Reply) -> Answer:
         file = self.folder / reply.file

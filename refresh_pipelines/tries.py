@@ -12,11 +12,14 @@ from email.utils import parsedate_to_datetime
 import requests
 
 from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.proxy import Proxy, Route
 
 QUICK_WAITS = (1.0, 4.0)
 SLOW_WAITS = (10.0, 20.0)
 NO_WAITS = ()
 BUDGET = timedelta(seconds=60)
+_OWN_CA = "name your own CA in REQUESTS_CA_BUNDLE."
+_AROUND = "list the host in NO_PROXY if it can be reached without"
 _OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>:? ?")
 _NEVER = (
     requests.exceptions.InvalidURL,
@@ -48,13 +51,14 @@ class TryFailed(Exception):
         return own if self.after is None else max(self.after, own)
 
 
-def transport_failed(error: Exception, shown: str, clean: Callable[[object], str]) -> TryFailed:
+def transport_failed(error: Exception, shown: str, clean: Callable[[object], str], route: Route) -> TryFailed:
     """Say in our words why no whole answer came.
 
     Args:
         error: what an HTTP library or the operating system raised.
         shown: the address, without credentials.
         clean: masks credentials.
+        route: how the request left.
     """
     inner = _innermost(error)
     said = clean(_OBJECT.sub("", str(inner)))
@@ -63,13 +67,45 @@ def transport_failed(error: Exception, shown: str, clean: Callable[[object], str
         refused = UpstreamRefused(
             f"the certificate of {shown} was not accepted",
             came=came,
-            todo="Wait until the host has mended it, or name your own CA in REQUESTS_CA_BUNDLE.",
+            todo="Wait until the host has mended it, or "
+            + (f"add its CA to the file of {route.authority}." if route.authority else _OWN_CA),
         )
         return TryFailed(refused, NO_WAITS)
+    if route.proxy and isinstance(error, requests.exceptions.ProxyError):
+        return _proxy_failed(route.proxy, shown, came)
     if isinstance(error, _NEVER):
         refused = UpstreamRefused(f"{shown} cannot be requested", came=came, todo="Correct `request` in the YAML.")
         return TryFailed(refused, NO_WAITS)
     return TryFailed(UpstreamUnavailable(f"{shown} could not be read", came=came, todo="It will be tried again."))
+
+
+def _proxy_failed(proxy: Proxy, shown: str, came: str) -> TryFailed:
+    answered = re.search(r"Tunnel connection failed: (\d{3})", came)
+    if answered and answered[1] == "407":
+        return TryFailed(proxy_wants_password(proxy, shown), NO_WAITS)
+    if answered and answered[1].startswith("4"):
+        refused = UpstreamRefused(
+            f"the proxy of {proxy} does not let {shown} through",
+            came=came,
+            todo=f"Ask whoever runs the proxy, or {_AROUND}.",
+        )
+        return TryFailed(refused, NO_WAITS)
+    problem = "could not reach" if answered else "did not answer, so nobody asked"
+    down = UpstreamUnavailable(
+        f"the proxy of {proxy} {problem} {shown}",
+        came=came,
+        todo=f"It will be tried again. Check {proxy.variable}, or {_AROUND}.",
+    )
+    return TryFailed(down)
+
+
+def proxy_wants_password(proxy: Proxy, shown: str) -> UpstreamRefused:
+    """Return the error for status 407, which comes from the proxy and not from the host."""
+    return UpstreamRefused(
+        f"the proxy of {proxy} wants a user and a password, so nobody asked {shown}",
+        came="HTTP 407",
+        todo=f"Write them into {proxy.variable}, as in http://user:password@host:port, with %40 for @ in them.",
+    )
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -15,8 +15,12 @@ from typing import Any, NamedTuple
 import yaml
 
 # The C parser is ten times faster; builds of PyYAML without libyaml have only the other one.
+try:
+    from yaml import CSafeLoader as _Base
+except ImportError:
+    from yaml import SafeLoader as _Base  # type: ignore[assignment]
+
 _HAS_C = hasattr(yaml, "CSafeLoader")
-_BASE: Any = yaml.CSafeLoader if _HAS_C else yaml.SafeLoader
 _RESOLVER = yaml.resolver.Resolver()
 _SCALARS = yaml.constructor.SafeConstructor()
 _TEXT = "tag:yaml.org,2002:str"
@@ -92,20 +96,20 @@ class Document:
         return Document(fill(self.value, base.value, ()), keys, values)
 
 
-class _Loader(_BASE):  # type: ignore[misc] - one of two classes, chosen when imported
+class _Loader(_Base):
     """Remembers what kind of value a text is: a catalogue says `type: text` ten thousand times."""
 
     def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
         """Return the tag of a node."""
         if kind is not yaml.ScalarNode:
-            return str(super().resolve(kind, value, implicit))
+            return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         return _plain_tag(value) if implicit[0] else _TEXT
 
 
 @lru_cache(maxsize=16_384)
 def _plain_tag(value: str) -> str:
     """Return the tag of a text without quotes."""
-    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))
+    return str(_RESOLVER.resolve(yaml.ScalarNode, value, (True, False)))  # type: ignore[no-untyped-call]
 
 
 def read_document(text: str, file: Path) -> Document:

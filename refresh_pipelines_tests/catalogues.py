@@ -1,6 +1,9 @@
 """Small catalogues for tests: a source that is right, and a folder from a mapping of names to texts."""
 
+import shutil
+
 from refresh_pipelines.catalogue import load_catalogue
+from refresh_pipelines.settings import BUILTIN_CATALOG
 
 MINI = """\
 description: a test
@@ -12,6 +15,13 @@ columns:
 merge_key: [day]
 schedule: {frequency: daily}
 """
+
+
+def copy_two_sources(folder):
+    """Make a catalogue of two built-in sources, one of static and one of time partitions, that grows with no other."""
+    for name in ("commodities/fred_fx.yaml", "worldenergy/bsee_ogora.yaml"):
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copy(BUILTIN_CATALOG / name, folder / name)
 
 
 def write(folder, files):

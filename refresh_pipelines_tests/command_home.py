@@ -13,8 +13,7 @@ import dagster as dg
 from click.testing import CliRunner
 
 from refresh_pipelines.cli.main import main
-from refresh_pipelines.settings import BUILTIN_CATALOG
-from refresh_pipelines_tests.catalogues import write
+from refresh_pipelines_tests.catalogues import copy_two_sources, write
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +25,7 @@ class Home:
         self.folder, self.sandbox = folder, sandbox
         shutil.copy(ROOT / "dagster.yaml", folder)
         shutil.copytree(history, folder / "data/dagster")
-        shutil.copytree(BUILTIN_CATALOG, folder / "catalog")
+        copy_two_sources(folder / "catalog")
         fred = folder / "catalog/commodities/fred_fx.yaml"
         fred.write_text(fred.read_text().replace("  rate: 2/s\n", ""))  # nobody waits in a test
         self.environ = {"REFRESH_CATALOG": "catalog", "REFRESH_UPSTREAM": sandbox.base, "FRED_API_KEY": "planted5ecret"}

@@ -68,7 +68,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if (
             name.startswith("REFRESH_")
             or name in {"DAGSTER_HOME", "FRED_API_KEY"}
-            or name.lower() in {"http_proxy", "https_proxy", "all_proxy"}
+            or name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+            or name in {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"}
         ):
             monkeypatch.delenv(name)
 

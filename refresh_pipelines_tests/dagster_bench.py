@@ -24,7 +24,8 @@ from refresh_pipelines.orchestration.schedules import range_tags
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.refresh import Tools
 from refresh_pipelines.sandbox import Sandbox
-from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES, Settings
+from refresh_pipelines.settings import SAMPLES, Settings
+from refresh_pipelines_tests.catalogues import copy_two_sources
 
 KEY = "planted5ecret"
 FRED = "/api.stlouisfed.org/fred/series/observations"
@@ -50,7 +51,7 @@ class Bench:
     def __init__(self, folder, history):
         self.folder = folder
         shutil.copytree(history, folder / "history")
-        shutil.copytree(BUILTIN_CATALOG, folder / "catalog")
+        copy_two_sources(folder / "catalog")
         self._stack = contextlib.ExitStack()
         self.instance = self._stack.enter_context(dg.DagsterInstance.local_temp(str(folder / "history")))
         self.sandbox = self._stack.enter_context(Sandbox(SAMPLES))

@@ -36,7 +36,7 @@ QUOTED = {
     "CFTC_Commodity_Code_Quotes", "CFTC_SubGroup_Code", "FutOnly_or_Combined",
 }  # fmt: skip
 # In the report on financial futures, which has a layout of its own.
-FINANCIAL = {"Prod_Merc": "Dealer", "Swap_": "Asset_Mgr", "Swap": "Asset_Mgr", "M_Money": "Lev_Money"}
+FINANCIAL = {"Prod_Merc": "Dealer", "Swap__": "Asset_Mgr_", "Swap_": "Asset_Mgr_", "M_Money": "Lev_Money"}
 
 # Name, exchange, its code, commodity, unit, open interest.
 MARKETS: dict[str, tuple[str, str, str, str, str, int]] = {
@@ -98,7 +98,7 @@ def year(last: date, count: int) -> list[Row]:
 
 
 def closed_year() -> list[Row]:
-    """Return 2025 with an open value: the power market's traders are withheld in its oldest week."""
+    """Return 2025, five weeks; the traders of the power market are withheld in its oldest one."""
     rows = year(date(2025, 12, 30), 5)
     rows[-1] = {**rows[-1], "Traders_Tot_All": "       ."}
     return rows
@@ -147,12 +147,13 @@ def archive(body: bytes, member: str = MEMBER) -> bytes:
 
 def financial(row: Row) -> Row:
     """Return a row under the column names of the financial-futures report."""
-    renamed = {}
-    for name, value in row.items():
-        for ours, theirs in FINANCIAL.items():
-            name = name.replace(ours, theirs)
-        renamed[name] = value
-    return renamed
+    return {_financial_name(name): value for name, value in row.items()}
+
+
+def _financial_name(name: str) -> str:
+    for ours, theirs in FINANCIAL.items():
+        name = name.replace(ours, theirs)
+    return name
 
 
 def cftc_archives() -> dict[str, bytes]:

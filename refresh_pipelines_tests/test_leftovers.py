@@ -35,6 +35,7 @@ def test_a_renamed_source_keeps_rows_load_state_and_table(warehouse, put):
     put("old", [B], "q")
     states = warehouse.states("old")[0]
     new = spec_of("new", aliases=["old"])
+    assert new.spec_hash  # computed before, as it is in a refresh
     assert warehouse.adopt(new)
     assert [row[:5] for row in table_of(warehouse.path, "new")] == [
         ("a", 1, None, "new", "p"),

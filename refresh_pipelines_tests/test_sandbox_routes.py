@@ -114,3 +114,106 @@ def test_an_unreadable_declaration_is_named(tmp_path, text):
 def test_a_folder_without_routes_is_refused(tmp_path):
     with pytest.raises(SandboxError, match="nothing to serve"):
         Sandbox(tmp_path)
+
+
+def declare(folder, source, routes, files):
+    """Write a source's samples: text of the routes, and files by name."""
+    place = folder / source
+    place.mkdir(parents=True)
+    head = "modified: {good: 2026-01-01T00:00:00Z, revised: 2026-01-02T00:00:00Z}\n"
+    (place / "sandbox.yaml").write_text(f"{head}routes:\n{routes}")
+    for name, text in files.items():
+        (place / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """Two sources with one path, and a folder of samples to serve them from."""
+    require = "require: {key: {status: 401, file: no-key.txt}}"
+    for source, file in (("alpha", "a1.txt"), ("beta", "b1.txt")):
+        route = f'  - {{path: /h/p, good: "{{id}}.txt", {require}, otherwise: {{status: 400, file: no-key.txt}}}}\n'
+        declare(tmp_path, source, route, {file: source, "no-key.txt": f"{source} refuses"})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("key=k&id=a1", 200, "alpha"),
+        ("key=k&id=b1", 200, "beta"),
+        ("key=k&id=c1", 400, "alpha refuses"),
+        ("id=b1", 401, "alpha refuses"),
+    ],
+)
+def test_of_sources_that_share_a_path_the_one_with_the_sample_answers(shared, query, status, text):
+    with Sandbox(shared) as sandbox:
+        answer = get(sandbox, f"/h/p?{query}")
+    assert (answer.status_code, answer.text) == (status, text)
+
+
+@pytest.mark.parametrize(("query", "status"), [("id=a1&key=k", 500), ("id=b1&key=k", 200), ("id=c1&key=k", 500)])
+def test_a_fault_of_a_shared_path_is_for_the_source_that_answers(shared, query, status):
+    with Sandbox(shared) as sandbox:
+        sandbox.fault("alpha", "status:500")
+        assert get(sandbox, f"/h/p?{query}").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("query", "file"),
+    [
+        ("", "1.0.txt"),
+        ("page=2", "2.0.txt"),
+        ("page=", "1.0.txt"),
+        ("$offset=500", "1.500.txt"),
+        ("offset=500", "1.500.txt"),
+        ("Page=2", "1.0.txt"),
+    ],
+)
+def test_a_name_may_have_a_default_and_a_dollar_in_the_query(tmp_path, query, file):
+    names = ["1.0.txt", "2.0.txt", "1.500.txt"]
+    declare(tmp_path, "x", '  - {path: /h/p, good: "{page:1}.{offset:0}.txt"}\n', {name: name for name in names})
+    with Sandbox(tmp_path) as sandbox:
+        assert get(sandbox, f"/h/p?{query}").text == file
+
+
+def test_a_dollar_does_not_lead_out_of_the_folder(tmp_path):
+    declare(tmp_path / "samples", "x", '  - {path: /h/p, good: "{offset:0}.txt"}\n', {"0.txt": ""})
+    (tmp_path / "samples" / "secret.txt").write_text("")
+    with Sandbox(tmp_path / "samples") as sandbox:
+        answer = get(sandbox, "/h/p?$offset=../secret")
+    assert (answer.status_code, "$offset='../secret' cannot be part" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("part", ["BEN;TGO", "fisken.txt", "a b"])
+def test_a_part_of_the_path_that_names_no_file_may_be_anything(tmp_path, part):
+    declare(tmp_path, "x", '  - {path: "/h/{place}/{id}", good: "{id}.txt"}\n', {"1.txt": "one"})
+    with Sandbox(tmp_path) as sandbox:
+        assert get(sandbox, f"/h/{part}/1").text == "one"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.gz", "application/gzip"), ("a.txt", "text/plain; charset=utf-8")])
+def test_packed_and_plain_files_have_their_types(tmp_path, name, kind):
+    declare(tmp_path, "x", f"  - {{path: /h/p, good: {name}}}\n", {name: "x"})
+    with Sandbox(tmp_path) as sandbox:
+        assert get(sandbox, "/h/p").headers["Content-Type"] == kind
+
+
+def test_the_first_folder_with_a_sample_answers_and_the_others_need_not_exist(tmp_path):
+    mine = declare(tmp_path / "mine", "fred_fx", f'  - {{path: {FRED}, good: "{{series_id}}.json"}}\n', {})
+    (mine / "fred_fx" / "DEXUSEU.json").write_text("{}")
+    with Sandbox([tmp_path / "nowhere", mine, SAMPLES]) as sandbox:
+        assert get(sandbox, f"{FRED}?series_id=DEXUSEU&api_key=a").text == "{}"
+        assert get(sandbox, f"{FRED}?series_id=DEXJPUS&api_key=a").json()["count"] == 25
+
+
+def test_a_path_without_a_route_says_early_where_to_declare_one(sandbox):
+    text = get(sandbox, "/example.org/data.csv").text
+    assert "declare one in samples/<source>/sandbox.yaml beside your catalogue folder" in text[:120]
+
+
+def test_a_missing_sample_is_named(tmp_path):
+    declare(tmp_path, "x", '  - {path: /h/p, good: "{id}.txt"}\n', {})
+    with Sandbox(tmp_path) as sandbox:
+        answer = get(sandbox, "/h/p?id=7")
+    assert (answer.status_code, answer.text) == (404, "404 Not Found: the samples of x have no 7.txt\n")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refresh_pipelines.settings import BUILTIN_CATALOG, Settings, SettingsError, find_root
+from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES, Settings, SettingsError, find_root
 from refresh_pipelines.units import format_duration, parse_duration, parse_rate, parse_size
 
 
@@ -34,6 +35,12 @@ def test_empty_values_count_as_not_set(tmp_path):
     empty, bare = Settings.load({f"REFRESH_{name}": "" for name in names}, tmp_path), Settings.load({}, tmp_path)
     assert (empty.data_dir, empty.catalog, empty.warehouse) == (bare.data_dir, bare.catalog, bare.warehouse)
     assert empty.lock_timeout == bare.lock_timeout
+
+
+def test_samples_lie_beside_each_own_catalogue_and_the_bundled_ones_come_last(tmp_path):
+    settings = Settings.load({"REFRESH_CATALOG": "a/catalog:builtin:a/more:/other/c"}, tmp_path)
+    assert settings.samples == (tmp_path / "a/samples", Path("/other/samples"), SAMPLES)
+    assert Settings.load({}, tmp_path).samples == (SAMPLES,)
 
 
 def test_no_secret_is_in_what_settings_print(tmp_path):

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 import dagster as dg
 import pytest
 
+from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.orchestration.build import build_definitions
-from refresh_pipelines.settings import Settings
+from refresh_pipelines.settings import BUILTIN_CATALOG, Settings
 from refresh_pipelines_tests.catalogues import MINI, write
 
 AT = datetime(2026, 6, 15, 11, 45, tzinfo=timezone.utc)
@@ -109,6 +110,8 @@ def test_a_schedule_targets_the_asset_of_its_source(tmp_path):
 
 def test_every_enabled_source_has_a_schedule_and_the_location_one_failure_sensor(tmp_path):
     repository = repository_of(tmp_path, "")
-    assert {schedule.name for schedule in repository.schedule_defs} == {"fred_fx_schedule", "bsee_ogora_schedule"}
+    enabled = {spec.source for spec in load_catalogue([BUILTIN_CATALOG]).sources.values() if spec.enabled}
+    assert {schedule.name for schedule in repository.schedule_defs} == {f"{source}_schedule" for source in enabled}
+    assert {"fred_fx", "bsee_ogora"} <= enabled
     assert [sensor.name for sensor in repository.sensor_defs if sensor.name == "failures"] == ["failures"]
     assert repository.get_sensor_def("failures").default_status is dg.DefaultSensorStatus.RUNNING

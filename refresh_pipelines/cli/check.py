@@ -29,12 +29,13 @@ def check(as_json: bool) -> None:
         print_json((_item(problem, names) for problem in catalogue.problems), ok)
     else:
         for problem in catalogue.problems:
-            click.echo(_line(problem))
+            click.echo(problem_line(problem))
         click.echo(summary(catalogue))
     sys.exit(0 if ok else 1)
 
 
-def _line(problem: Problem) -> str:
+def problem_line(problem: Problem) -> str:
+    """Return one problem as it is printed, its file as terminals and editors link it."""
     mark = "note: " if problem.severity == "note" else ""
     return str(replace(problem, file=short_path(problem.file), message=mark + problem.message))
 

@@ -6,13 +6,14 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from refresh_pipelines.catalogue import BrokenSource, Catalogue, UnknownSource, load_catalogue
+from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.settings import Settings, SettingsError
 from refresh_pipelines.spec import SourceSpec
 
@@ -51,20 +52,35 @@ def print_json(items: Iterable[Mapping[str, Any]], ok: bool) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], dimmed: Collection[int] = ()) -> None:
     """Print aligned columns; None is shown as -, numbers are put to the right.
 
-    On a terminal lines are cut to its width; into a pipe or file everything is written.
+    On a terminal lines are cut to its width, and the rows numbered in `dimmed` (from 0) are grey;
+    into a pipe or file everything is written, plainly.
     """
     rows = list(rows)
     body = [["-" if cell is None else _one_line(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(headers, *body, strict=True)]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(headers))]
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in ([*headers], *body):
+    for number, line in enumerate(([*headers], *body), start=-1):
         cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
         text = "  ".join(cells).rstrip()
-        click.echo(text if limit is None or len(text) <= limit else text[: limit - 1] + "…")
+        text = text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+        click.echo(click.style(text, dim=True) if number in dimmed else text)
+
+
+def missing_keys(specs: Iterable[SourceSpec], settings: Settings) -> dict[str, str]:
+    """Return which enabled sources wait for a key: the variable to set, by source."""
+    found = {spec.source: missing_key(spec, settings) for spec in specs if spec.enabled}
+    return {source: variable for source, variable in found.items() if variable}
+
+
+def print_blocked(keys: Mapping[str, str]) -> None:
+    """Say which variables to set and whom that helps; nothing if there is none."""
+    for variable in sorted(set(keys.values())):
+        sources = ", ".join(source for source, name in keys.items() if name == variable)
+        click.echo(f"\nblocked: set {variable} in the environment or in .env ({sources})")
 
 
 def _one_line(cell: object) -> str:

@@ -12,6 +12,8 @@ from refresh_pipelines.catalogue import Broken, Catalogue
 from refresh_pipelines.cli.common import (
     json_option,
     load_settings,
+    missing_keys,
+    print_blocked,
     print_json,
     print_table,
     read_catalogue,
@@ -37,14 +39,18 @@ def list_sources(group: str | None, as_json: bool) -> None:
     """
     settings = load_settings()
     catalogue = read_catalogue(settings)
-    items = [source_item(spec, settings) for spec in select_sources(catalogue, (), group)]
+    specs = select_sources(catalogue, (), group)
+    items = [source_item(spec, settings) for spec in specs]
     broken = [b for b in catalogue.broken.values() if group in (None, b.group)]
     items += [_broken_item(b) for b in broken]
     ok = not broken
     if as_json:
         print_json(items, ok)
     else:
-        print_table(_HEADERS, [_row(item) for item in items])
+        blocked = missing_keys(specs, settings)
+        grey = [number for number, item in enumerate(items) if item["source"] in blocked]
+        print_table(_HEADERS, [_row(item) for item in items], grey)
+        print_blocked(blocked)
         _say_more(catalogue, items)
     sys.exit(0 if ok else 1)
 

@@ -21,6 +21,7 @@ class Lazy(NamedTuple):
 
 
 COMMANDS: dict[str, Lazy] = {
+    "new": Lazy("cli.new", "new", "Begin a source: look at an address or a file and write its YAML."),
     "check": Lazy("cli.check", "check", "Check every source file and print all problems."),
     "schema": Lazy("cli.schema", "schema", "Print the JSON Schema of a source file, for editors."),
     "list": Lazy("cli.list", "list_sources", "List the sources: table, partitions, schedule, missing keys."),

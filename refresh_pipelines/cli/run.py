@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
@@ -19,13 +19,12 @@ from refresh_pipelines.cli.common import (
     read_catalogue,
     select_sources,
 )
+from refresh_pipelines.cli.keys import Wanted, nothing_due, runs_wanted
 from refresh_pipelines.cli.upstream import sandbox_if_needed
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
-from refresh_pipelines.problems import did_you_mean
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.window import UnknownPartition, due_keys, partition_keys, window_of
 
 _HEADERS = (
     "SOURCE", "PARTITION", "OUTCOME", "FETCHED", "ADDED", "UPDATED", "UNCHANGED", "DELETED", "SECONDS",
@@ -39,6 +38,7 @@ _HEADERS = (
 @click.option("--partition", "partitions", multiple=True, help="This partition; may be given several times.")
 @click.option("--from", "first", help="A range of partitions: the first key.")
 @click.option("--to", "last", help="A range of partitions: the last key; default the newest.")
+@click.option("--missing", is_flag=True, help="Every partition (of the range) that was never loaded, oldest first.")
 @click.option("--force", is_flag=True, help="Ask and read anew even if nothing seems to have changed.")
 @click.option("--include-disabled", is_flag=True, help="Also sources with `enabled: false`.")
 @click.option("--verbose", is_flag=True, help="Show Dagster's log of each run.")
@@ -50,6 +50,7 @@ def run(
     partitions: tuple[str, ...],
     first: str | None,
     last: str | None,
+    missing: bool,
     force: bool,
     include_disabled: bool,
     verbose: bool,
@@ -57,21 +58,27 @@ def run(
 ) -> None:
     """Refresh sources now and say what each refresh did.
 
-    Without a partition a source's due ones are refreshed: all static ones, or the newest period and
-    its look-back. Each source is one Dagster run, with history, logs and tags as any other.
+    Without a partition a source's due ones are refreshed: the newest period and its look-back, times
+    all static keys. Each source is one Dagster run, with history, logs and tags as any other;
+    partitions that do not lie together are runs of their own.
+
+    With two dimensions a key is 2026-01-01|NAME; 2026-01-01 alone means all names.
 
     Exit code 0: every refresh was good, had nothing to load yet, or waits for a missing key.
     """
     if not (names or everything or group):
         raise click.UsageError("name a source, or say --all or --group (`refresh list` shows the sources)")
-    if partitions and (first or last):
-        raise click.UsageError("--partition and --from/--to exclude each other")
+    if partitions and (first or last or missing):
+        raise click.UsageError("--partition does not go with --from, --to or --missing")
+    wanted = Wanted(partitions, first, last, missing)
     settings = load_settings()
     catalogue = read_catalogue(settings)
     specs = _chosen(catalogue, names, group, include_disabled)
     with sandbox_if_needed(settings) as settings:
-        keys = {spec.source: _keys(spec, partitions, first, last) for spec in specs}
-        outcomes = list(_run_all(specs, keys, settings, force=force, verbose=verbose, quiet=as_json))
+        for spec in specs:
+            if not wanted.needs_history(spec):
+                _runs(spec, wanted)  # a wrong key is told before anything starts
+        outcomes = list(_run_all(specs, wanted, settings, force=force, verbose=verbose, quiet=as_json))
     broken = [] if names else [b for b in catalogue.broken.values() if group in (None, b.group)]
     ok = not broken and all(outcome.outcome in GOOD_EXIT for outcome in outcomes)
     if as_json:
@@ -91,42 +98,18 @@ def _chosen(catalogue: Catalogue, names: tuple[str, ...], group: str | None, dis
     return [spec for spec in specs if spec.enabled or disabled]
 
 
-def _keys(spec: SourceSpec, partitions: tuple[str, ...], first: str | None, last: str | None) -> list[tuple[str, ...]]:
-    """Return the key ranges to run, one run each."""
-    now = datetime.now(timezone.utc)
-    if partitions:
-        return [(_known(spec, key, now),) for key in dict.fromkeys(partitions)]
-    if not (first or last):
-        return [tuple(due_keys(spec, now))]
-    keys = partition_keys(spec, now)
-    low = keys.index(_known(spec, first, now)) if first else 0
-    high = keys.index(_known(spec, last, now)) if last else len(keys) - 1
-    if high < low:
-        raise click.UsageError(f"--from {first} comes after --to {last}")
-    return [tuple(keys[low : high + 1])]
-
-
-def _known(spec: SourceSpec, key: str, now: datetime) -> str:
+def _runs(
+    spec: SourceSpec, wanted: Wanted, dynamic: Sequence[str] = (), succeeded: Collection[str] = ()
+) -> list[tuple[str, ...]]:
     try:
-        window_of(spec, key)
-    except UnknownPartition as error:
+        return runs_wanted(spec, wanted, datetime.now(timezone.utc), dynamic, succeeded)
+    except ValueError as error:
         raise click.UsageError(str(error)) from error
-    keys = partition_keys(spec, now)
-    if not keys:
-        raise click.UsageError(_nothing_due(spec))
-    if key not in keys:
-        hint = did_you_mean(key, keys[-40:]) or f"from {keys[0]} to {keys[-1]}"
-        raise click.UsageError(f"{spec.name} has no partition {key!r} ({hint})")
-    return key
-
-
-def _nothing_due(spec: SourceSpec) -> str:
-    return f"{spec.name} has no partition yet: the first one begins at {spec.partitions and spec.partitions.start}"
 
 
 def _run_all(
     specs: list[SourceSpec],
-    keys: dict[str, list[tuple[str, ...]]],
+    wanted: Wanted,
     settings: Settings,
     *,
     force: bool,
@@ -134,20 +117,31 @@ def _run_all(
     quiet: bool,
 ) -> Iterator[Outcome]:
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.past import past_of  # noqa: PLC0415
     from refresh_pipelines.orchestration.runner import Order, run_order  # noqa: PLC0415
 
-    orders = [Order(spec, part) for spec in specs for part in keys[spec.source]]
-    with open_instance(settings) as instance, _progress(len(orders), quiet) as step:
-        for order in orders:
-            step(order.spec.name)
-            if order.spec.partitions and not order.keys:
-                message = _nothing_due(order.spec)
-                yield Outcome(order.spec.source, order.spec.group, None, "not_yet", message=message)
-                continue
-            outcomes = run_order(instance, order, settings, force=force, verbose=verbose)
-            yield from outcomes
-            if any(outcome.error_class == "interrupted" for outcome in outcomes):
-                return  # Ctrl-C means the command, and not only the run it happened to be in.
+    with open_instance(settings) as instance:
+        orders = []
+        for spec in specs:
+            try:
+                past = past_of(instance, spec, wanted.partitions) if wanted.needs_history(spec) else None
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
+            runs = _runs(spec, wanted, past.dynamic, past.succeeded) if past else _runs(spec, wanted)
+            orders += [Order(spec, part) for part in runs]
+            if not runs and not quiet:
+                click.echo(f"{spec.name}: nothing is missing", err=True)
+        with _progress(len(orders), quiet) as step:
+            for order in orders:
+                step(order.spec.name)
+                if order.spec.partitions and not order.keys:
+                    message = nothing_due(order.spec)
+                    yield Outcome(order.spec.source, order.spec.group, None, "not_yet", message=message)
+                    continue
+                outcomes = run_order(instance, order, settings, force=force, verbose=verbose)
+                yield from outcomes
+                if any(outcome.error_class == "interrupted" for outcome in outcomes):
+                    return  # Ctrl-C means the command, and not only the run it happened to be in.
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def sandbox(port: int | None, revision: Revision, faults: list[Assigned], verbos
         with served:
             click.echo(f"Sandbox at {served.base} ({revision}); use it with {_setting(served.base)}. Ctrl-C stops it.")
             for target, fault, times in faults:
-                click.echo(f"Fault: {target} meets {fault.text}{f', {times} times' if times else ''}.")
+                click.echo(f"Fault: {target}={fault.text}" + (f"*{times}" if times else ""))
             _wait()
     except FaultError as error:
         raise click.BadParameter(str(error), param_hint="'--fault'") from error

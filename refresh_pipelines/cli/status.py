@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from refresh_pipelines.cli.common import json_option, load_settings, print_json, print_table, read_catalogue
+from refresh_pipelines.cli.common import (
+    json_option,
+    load_settings,
+    missing_keys,
+    print_blocked,
+    print_json,
+    print_table,
+    read_catalogue,
+)
 from refresh_pipelines.problems import did_you_mean
 
 _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN")
@@ -20,7 +28,8 @@ _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUT
 def status(names: tuple[str, ...], as_json: bool) -> None:
     """Show which sources are fresh, late or failing.
 
-    Exit code 1 if a source is overdue, failing, or has a broken file. Times are UTC.
+    Exit code 1 if a source is overdue, failing, or has a broken file. One that waits for a key is
+    blocked, which is no failure until what it has loaded before is overdue. Times are UTC.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
     from refresh_pipelines.orchestration.status import status_items  # noqa: PLC0415
@@ -30,11 +39,16 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     with open_instance(settings) as instance:
         items = status_items(instance, catalogue, datetime.now(timezone.utc))
     items = _only(items, names)
-    ok = not any(_state(item) in ("overdue", "failing", "broken") for item in items)
+    chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
+    blocked = missing_keys(chosen, settings)
+    states = [_state(item, item["source"] in blocked) for item in items]
+    ok = not {"overdue", "failing", "broken"} & set(states)
     if as_json:
         print_json(items, ok)
     else:
-        print_table(_HEADERS, [_row(item) for item in items])
+        grey = [number for number, state in enumerate(states) if state == "blocked"]
+        print_table(_HEADERS, [_row(item, state) for item, state in zip(items, states, strict=True)], grey)
+        print_blocked(blocked)
     sys.exit(0 if ok else 1)
 
 
@@ -46,21 +60,20 @@ def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str,
     return [known[name] for name in names] if names else items
 
 
-def _state(item: dict[str, Any]) -> str:
-    if item["incident"] == "broken_yaml":
-        return "broken"
-    if not item["enabled"]:
-        return "disabled"
-    if item["paused"]:
-        return "paused"
-    if item["consecutive_failures"]:
-        return "failing"
-    if item["overdue"]:
-        return "overdue"
-    return "fresh" if item["last_success_at"] else "never run"
+def _state(item: dict[str, Any], blocked: bool) -> str:
+    verdicts = {
+        "broken": item["incident"] == "broken_yaml",
+        "disabled": not item["enabled"],
+        "blocked": blocked and not item["overdue"],
+        "paused": item["paused"],
+        "failing": item["consecutive_failures"],
+        "overdue": item["overdue"],
+        "fresh": item["last_success_at"],
+    }
+    return next((state for state, holds in verdicts.items() if holds), "never run")
 
 
-def _row(item: dict[str, Any]) -> tuple[object, ...]:
+def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:
     times = [item[name] and item[name][:16].replace("T", " ") for name in ("last_success_at", "last_changed_at")]
     following = item["next_run_at"] and item["next_run_at"][:16].replace("T", " ")
-    return (item["source"], item["group"], _state(item), *times, item["last_outcome"], following)
+    return (item["source"], item["group"], state, *times, item["last_outcome"], following)

@@ -37,8 +37,10 @@ def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
 
 
 def _is_served(settings: Settings) -> bool:
+    session = requests.Session()
+    session.trust_env = False  # it is on this machine, where no proxy has to take us
     try:
-        response = requests.head(f"{settings.upstream}/", timeout=2)
+        response = session.head(f"{settings.upstream}/", timeout=2)
     except requests.RequestException:
         return False
     return response.headers.get("Server", "").startswith("refresh-sandbox")

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue
-from refresh_pipelines.orchestration.execute import execute
+from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.orchestration.execute import Result, execute
 from refresh_pipelines.orchestration.partitions import partitions_of
-from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.problems import Broken
 from refresh_pipelines.schedule import cron_of
@@ -25,14 +26,14 @@ from refresh_pipelines.units import format_duration
 
 _SIGNATURE = inspect.Signature(
     [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext)],
-    return_annotation=Iterator[dg.MaterializeResult[None]],
+    return_annotation=Iterator[Result],
 )
 
 
 def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
     """Return the asset of a source."""
 
-    def refresh_source(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+    def refresh_source(context: dg.AssetExecutionContext) -> Iterator[Result]:
         yield from execute(context, spec, workshop)
 
     # The same for all; Dagster works it out seventeen times for each asset, a quarter of the time they take.
@@ -40,13 +41,14 @@ def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
     return dg.asset(
         key=key_of(spec),
         group_name=spec.group,
-        description=_description(spec),
+        description=_description(spec, missing_key(spec, workshop.settings)),
         partitions_def=partitions_of(spec),
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions else None,
         retry_policy=_retry_policy(spec),
         freshness_policy=_freshness_policy(spec),
         pool=host_of(spec),
         output_required=False,
+        check_specs=_checks(spec),
         metadata=_metadata(spec),
         tags=_tags(spec),
         owners=[spec.owner] if spec.owner else None,
@@ -96,6 +98,13 @@ def host_of(spec: SourceSpec) -> str:
     return urlsplit(spec.request.candidates[0]).hostname or "unknown"
 
 
+def _checks(spec: SourceSpec) -> list[dg.AssetCheckSpec] | None:
+    if not keeps_rest(spec):
+        return None
+    text = "Every request of the refresh was answered; what failed is missing from the table or older."
+    return [dg.AssetCheckSpec(COMPLETE, asset=key_of(spec), description=text)]
+
+
 def _retry_policy(spec: SourceSpec) -> dg.RetryPolicy:
     """Dagster counts retries, not attempts; nth wait is (2^n - 1) times the delay and has no cap of its own."""
     return dg.RetryPolicy(
@@ -121,8 +130,11 @@ def _tags(spec: SourceSpec) -> dict[str, str]:
     return tags if spec.enabled else {**tags, "refresh/disabled": "enabled-false"}
 
 
-def _description(spec: SourceSpec) -> str:
+def _description(spec: SourceSpec, missing: str | None) -> str:
+    """Return the text of the asset's page; `missing` is the variable without which nothing is asked."""
     lines = [spec.description.strip()]
+    if missing and spec.enabled:
+        lines.insert(0, f"**Blocked**: set {missing} in the environment or in .env, then reload the code location.")
     if not spec.enabled:
         lines.insert(0, "**Disabled** (`enabled: false`).")
     facts = {

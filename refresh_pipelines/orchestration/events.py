@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import dagster as dg
 
+from refresh_pipelines.orchestration.former import CARRIED, former_keys
 from refresh_pipelines.orchestration.report import DATA_VERSION_TAG, key_of, outcome_from, plain
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.spec import SourceSpec
@@ -17,21 +20,32 @@ def last_data_version(instance: dg.DagsterInstance, spec: SourceSpec, partition:
     return (event.tags or {}).get(DATA_VERSION_TAG) if event else None
 
 
+def succeeded(instance: dg.DagsterInstance, spec: SourceSpec) -> set[str]:
+    """Return the partitions that a refresh of the source, also under an old name, ever ended well for."""
+    keys = (key_of(spec), *former_keys(spec))
+    return {partition for key in keys for partition in instance.get_materialized_partitions(key)}
+
+
 def history(instance: dg.DagsterInstance, spec: SourceSpec, limit: int, partition: str | None = None) -> list[Outcome]:
-    """Return the newest outcomes of a source, newest first, from materializations and observations."""
-    wanted = dg.AssetRecordsFilter(asset_key=key_of(spec), asset_partitions=[partition] if partition else None)
+    """Return the newest outcomes of a source, newest first, also those under its old names."""
     found: list[tuple[float, int, Outcome]] = []
-    for records in (
-        instance.fetch_materializations(wanted, limit=limit).records,
-        instance.fetch_observations(wanted, limit=limit).records,
-    ):
-        for record in records:
-            event = record.asset_materialization or record.asset_observation
-            if event:
-                values = plain(event.metadata)
-                outcome = outcome_from(spec.group, spec.source, event.partition, record.run_id, values)
-                found.append((record.timestamp, record.storage_id, outcome))
+    for record in _records(instance, spec, limit, partition):
+        event = record.asset_materialization or record.asset_observation
+        if event and CARRIED not in event.metadata:
+            values = plain(event.metadata)
+            outcome = outcome_from(spec.group, spec.source, event.partition, record.run_id, values)
+            found.append((record.timestamp, record.storage_id, outcome))
     return [outcome for _, _, outcome in sorted(found, key=lambda item: item[:2], reverse=True)[:limit]]
+
+
+def _records(
+    instance: dg.DagsterInstance, spec: SourceSpec, limit: int, partition: str | None
+) -> Iterator[dg.EventLogRecord]:
+    """Yield the newest materializations and observations of each key a source has or had."""
+    for key in (key_of(spec), *former_keys(spec)):
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+        yield from instance.fetch_materializations(wanted, limit=limit).records
+        yield from instance.fetch_observations(wanted, limit=limit).records
 
 
 def outcomes_of_run(instance: dg.DagsterInstance, spec: SourceSpec, run_id: str) -> list[Outcome]:

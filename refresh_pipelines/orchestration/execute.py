@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import sqlite3
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TypeVar
 
 import dagster as dg
 
 from refresh_pipelines.credentials import missing_key
-from refresh_pipelines.errors import InternalError, Interrupted, RefreshError
+from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
+from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.notices import Failure
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
+from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.report import (
+    COMPLETE,
+    keeps_rest,
     key_of,
+    listed,
     materialization,
     metadata_of,
     observation,
@@ -27,16 +34,20 @@ from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tags import FORCE, run_tags, trigger_of
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome, failed
+from refresh_pipelines.proxy import proxy_secrets
+from refresh_pipelines.ranges import spans
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refresh import exclusive, refresh
+from refresh_pipelines.refresh_range import refresh_range
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.warehouse import LoadState
 from refresh_pipelines.window import window_of
 
+Result = dg.MaterializeResult[None] | dg.AssetCheckResult
+Done = TypeVar("Done")
 
-def execute(
-    context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Workshop
-) -> Iterator[dg.MaterializeResult[None]]:
+
+def execute(context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Workshop) -> Iterator[Result]:
     """Refresh the run's partitions; the body of every source's asset.
 
     Raises:
@@ -59,32 +70,96 @@ class _Run:
         self.trigger = trigger_of(self.tags)
         self.tools = workshop.tools(self._progress, self._recover)
         self.last_try = context.retry_number >= spec.retry.attempts - 1
+        self.bad: list[tuple[Outcome, RefreshError]] = []
+        self.partial: list[Outcome] = []
+        self.stopped = False
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
-        self.secrets = [secret] if secret else []
+        self.secrets = [*([secret] if secret else []), *proxy_secrets(workshop.settings.environ)]
 
-    def execute(self) -> Iterator[dg.MaterializeResult[None]]:
+    def execute(self) -> Iterator[Result]:
         missing = {name: value for name, value in run_tags(self.spec, self.trigger).items() if name not in self.tags}
         if missing:
             self.context.instance.add_run_tags(self.context.run_id, missing)
+        carry_over_events(self.context, self.spec, self.tools.warehouse)
         keys = self._keys()
         self._refuse_without_credential(keys)
         settled = self._settled()
-        bad: list[tuple[Outcome, RefreshError]] = []
-        for key in keys:
-            if key in settled:
+        for group in self._groups([key for key in keys if key not in settled]):
+            if len(group) > 1 and self._refresh_together(group):
                 continue
-            started = self.tools.clock().isoformat(timespec="seconds")
-            try:
-                yield from self._refresh(key, alone=len(keys) == 1)
-            except RefreshError as error:
-                bad.append((self._failed(key, error, started), error))
-                self.context.log.error(str(error))  # noqa: TRY400 - tracebacks go to the debug log, redacted
-                if isinstance(error, Interrupted):
+            for key in group:
+                yield from self._refresh_alone(key, only=len(keys) == 1)
+                if self.stopped:
                     break
+            if self.stopped:
+                break
         before = [outcome for outcome in settled.values() if outcome.outcome == "failed"]
-        if bad or before:
-            self._fail(keys, before, bad)
-        self._tell()
+        if self.bad or before:
+            self._fail(keys, before)
+        if keeps_rest(self.spec):
+            yield self._completeness()
+        self._tell(self.partial)
+
+    def _groups(self, keys: Sequence[str | None]) -> list[list[str | None]]:
+        """Divide the partitions into what one request each may serve."""
+        windows = [window_of(self.spec, key) for key in keys]
+        return [[window.partition for window in group] for group in spans(self.spec, windows)]
+
+    def _refresh_together(self, keys: Sequence[str | None]) -> bool:
+        """Refresh neighbouring partitions with one request; False if each must be looked at by itself."""
+        started = self._now()
+        try:
+            with ExitStack() as stack:
+                wait = sum(stack.enter_context(exclusive(self.spec, key, self.workshop.settings)) for key in keys)
+                results = self._attempt(
+                    str(keys[0]),
+                    lambda: refresh_range(
+                        self.spec,
+                        [window_of(self.spec, key) for key in keys],
+                        self.tools,
+                        run_id=self.context.run_id,
+                        trigger=self.trigger,
+                        force=self._forced,
+                    ),
+                )
+                self.context.log.info(_range_sentence(self.spec, keys, results, wait))
+                for key, result in zip(keys, results, strict=True):
+                    if isinstance(result, Outcome):
+                        self.context.log_event(materialization(self.spec, result))
+                    else:
+                        self._remember_failure(key, result, started)
+        except (ContractViolation, NotHere) as error:
+            self.context.log.warning(f"{error} Each of these partitions is now refreshed by itself.")
+            return False
+        except RefreshError as error:
+            for key in keys:
+                self._remember_failure(key, error, started)
+        except dg.DagsterExecutionInterruptedError:
+            self._remember_failure(keys[0], self._cancelled(keys[0]), started)
+        return True
+
+    def _refresh_alone(self, key: str | None, *, only: bool) -> Iterator[Result]:
+        started = self._now()
+        try:
+            yield from self._refresh(key, alone=only)
+        except RefreshError as error:
+            self._remember_failure(key, error, started)
+
+    def _remember_failure(self, key: str | None, error: RefreshError, started: str) -> None:
+        if not any(str(error) == str(known) for _, known in self.bad):
+            self.context.log.error(str(error))  # tracebacks go to the debug log, redacted
+        self.bad.append((self._failed(key, error, started), error))
+        self.stopped = self.stopped or isinstance(error, Interrupted)
+
+    def _now(self) -> str:
+        return self.tools.clock().isoformat(timespec="seconds")
+
+    def _completeness(self) -> dg.AssetCheckResult:
+        """Return the check `complete`: whether every request of every partition was answered."""
+        text = "; ".join(outcome.message or "" for outcome in self.partial)
+        return dg.AssetCheckResult(
+            check_name=COMPLETE, passed=not self.partial, description=text or "every request was answered"
+        )
 
     def _keys(self) -> list[str | None]:
         if self.spec.partitions is None:
@@ -94,7 +169,7 @@ class _Run:
                 f"{self.spec.name}: the run names no partition; a range must go from an earlier to a later key.",
                 allow_retries=False,
             )
-        return [*self.context.partition_keys]
+        return [str(key) for key in self.context.partition_keys]
 
     def _refuse_without_credential(self, keys: list[str | None]) -> None:
         """End a run that somebody launched by hand although a key is missing; schedules do not ask for one."""
@@ -116,13 +191,14 @@ class _Run:
         outcomes = outcomes_of_run(self.context.instance, self.spec, self.context.run_id)
         return {outcome.partition: outcome for outcome in outcomes}
 
-    def _refresh(self, key: str | None, *, alone: bool) -> Iterator[dg.MaterializeResult[None]]:
+    def _refresh(self, key: str | None, *, alone: bool) -> Iterator[Result]:
         """Refresh one partition and report it while nobody else can refresh it."""
         problem: RefreshError
         try:
             with exclusive(self.spec, key, self.workshop.settings) as wait:
-                outcome = self._attempt(key)
+                outcome = self._attempt(key, lambda: self._one(key))
                 outcome.seconds.wait += wait
+                self.partial += [outcome] if outcome.outcome == "partial" else []
                 self.context.log.info(_sentence(self.spec, outcome))
                 if not outcome.success:
                     self.context.log_event(observation(self.spec, outcome))
@@ -137,7 +213,7 @@ class _Run:
                     self.context.log_event(materialization(self.spec, outcome))
         except dg.DagsterExecutionInterruptedError:
             # Also while waiting for the lock. Dagster would retry what was interrupted; nobody wants that.
-            problem = Interrupted("the run was cancelled", todo="No half of a load remains; run it again.")
+            problem = self._cancelled(key)
         except OSError as error:
             problem = InternalError(
                 "the lock of this partition cannot be used",
@@ -148,16 +224,23 @@ class _Run:
             return
         raise problem.at(self.spec.name, key)
 
-    def _attempt(self, key: str | None) -> Outcome:
+    def _cancelled(self, key: str | None) -> Interrupted:
+        stopped = Interrupted("the run was cancelled", todo="No half of a load remains; run it again.")
+        stopped.at(self.spec.name, key)
+        return stopped
+
+    @property
+    def _forced(self) -> bool:
+        return self.tags.get(FORCE) == "true"
+
+    def _one(self, key: str | None) -> Outcome:
+        window = window_of(self.spec, key)
+        run_id = self.context.run_id
+        return refresh(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+
+    def _attempt(self, key: str | None, action: Callable[[], Done]) -> Done:
         try:
-            return refresh(
-                self.spec,
-                window_of(self.spec, key),
-                self.tools,
-                run_id=self.context.run_id,
-                trigger=self.trigger,
-                force=self.tags.get(FORCE) == "true",
-            )
+            return action()
         except RefreshError:
             self._log_traceback()
             raise
@@ -176,14 +259,14 @@ class _Run:
         outcome.run_id, outcome.trigger, outcome.started_at = self.context.run_id, self.trigger, started
         return outcome
 
-    def _fail(self, keys: list[str | None], before: list[Outcome], bad: list[tuple[Outcome, RefreshError]]) -> None:
+    def _fail(self, keys: list[str | None], before: list[Outcome]) -> None:
         """End the run: tell a person if this was the last try, and let Dagster retry otherwise.
 
         Args:
             keys: all partitions of the run.
             before: what earlier attempts have given up, already reported.
-            bad: what failed in this one.
         """
+        bad = self.bad
         errors = [error for _, error in bad]
         stopped = self.last_try or any(isinstance(error, Interrupted) for error in errors)
         again = not stopped and any(error.retryable for error in errors)
@@ -193,9 +276,9 @@ class _Run:
         outcomes = [*before, *(outcome for outcome, _ in bad)]
         if not again:
             self._tell(outcomes)
-        text = "\n".join(outcome.message or "" for outcome in outcomes)
+        text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in outcomes))
         if len(keys) > 1:
-            names = ", ".join(str(outcome.partition) for outcome in outcomes)
+            names = listed([str(outcome.partition) for outcome in outcomes])
             text = f"{len(outcomes)} of {len(keys)} partitions failed: {names}\n{text}"
         classes = sorted({outcome.error_class or "internal" for outcome in outcomes})
         failure = dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
@@ -233,6 +316,19 @@ class _Run:
 
     def _log_traceback(self) -> None:
         self.context.log.debug(redact(traceback.format_exc(), self.secrets))
+
+
+def _range_sentence(
+    spec: SourceSpec, keys: Sequence[str | None], results: Sequence[Outcome | RefreshError], wait: float
+) -> str:
+    good = [result for result in results if isinstance(result, Outcome)]
+    loaded = [outcome for outcome in good if outcome.outcome == "loaded"]
+    added, updated = (sum(getattr(outcome.counts, name) for outcome in loaded) for name in ("added", "updated"))
+    return (
+        f"{spec.name}[{keys[0]}...{keys[-1]}]: one request for {len(keys)} partitions, {len(loaded)} loaded, "
+        f"{len(good) - len(loaded)} without a change, {len(keys) - len(good)} failed, added {added}, "
+        f"updated {updated}, waited {wait:.1f} s"
+    )
 
 
 def _sentence(spec: SourceSpec, outcome: Outcome) -> str:

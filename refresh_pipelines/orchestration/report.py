@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -16,11 +16,25 @@ from refresh_pipelines.warehouse import LoadState
 COUNTS = tuple(Counts.__dataclass_fields__)
 SECONDS = tuple(Seconds.__dataclass_fields__)
 DATA_VERSION_TAG = "dagster/data_version"
+# The check of sources that load what came when some of their requests fail.
+COMPLETE = "complete"
+_LISTED = 12
 
 
 def key_of(spec: SourceSpec) -> dg.AssetKey:
     """Return the asset key of a source: `[group, source]`."""
     return dg.AssetKey([spec.group, spec.source])
+
+
+def keeps_rest(spec: SourceSpec) -> bool:
+    """Whether a refresh of the source may end `partial`."""
+    return spec.request.each is not None and spec.request.each.on_error == "keep_rest"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name partitions in a sentence; of many the first ones and how many more there are."""
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:

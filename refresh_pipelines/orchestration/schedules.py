@@ -1,23 +1,38 @@
-"""One schedule per enabled source: each tick requests one run over what is due."""
+"""One schedule per enabled source: each tick requests one run over what is due.
+
+Under `partitions.initial: all` it also requests what was never loaded, a piece at each tick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
 import dagster as dg
 
 from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.orchestration.events import succeeded
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB
+from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.tags import run_tags
+from refresh_pipelines.orchestration.tags import SOURCE, run_tags
+from refresh_pipelines.ranges import runs_of
 from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.window import due_keys
+from refresh_pipelines.window import due_keys, partition_keys, split_key
 
 # Above this many sources a job for each costs the daemon and the UI more than ten seconds at every load.
 MOST_OWN_TARGETS = 300
+# So many periods of history at one tick: a host is not asked for decades at once.
+HISTORY = 31
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -50,18 +65,47 @@ def source_schedule(spec: SourceSpec, settings: Settings, *, shared: bool = Fals
 
 def _tick(
     spec: SourceSpec, settings: Settings, *, shared: bool
-) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]:
-    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+) -> Callable[[dg.ScheduleEvaluationContext], Iterator[dg.RunRequest | dg.SkipReason]]:
+    selection = [key_of(spec)] if shared else None
+
+    def tick(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         at = context.scheduled_execution_time.astimezone(timezone.utc)
         variable = missing_key(spec, settings)
         if variable:
-            return dg.SkipReason(f"blocked: set {variable} in the environment or in .env, then reload")
-        keys = due_keys(spec, at)
+            yield dg.SkipReason(f"blocked: set {variable} in the environment or in .env, then reload")
+            return
+        # Only where it is needed: opening the instance costs more than all the rest of a tick.
+        dynamic = dynamic_keys(context.instance, spec) if spec.partitions and spec.partitions.dynamic else ()
+        keys = due_keys(spec, at, dynamic)
         if spec.partitions and not keys:
-            return dg.SkipReason(f"no partition is due: the first one begins at {spec.partitions.start}")
-        return request_for(spec, keys, at, selection=[key_of(spec)] if shared else None)
+            yield dg.SkipReason(_nothing_due(spec))
+            return
+        past = _history(context.instance, spec, keys, at) if _loads_history(spec) else []
+        for run in (keys, *past):
+            yield request_for(spec, run, at, selection=selection)
 
     return tick
+
+
+def _nothing_due(spec: SourceSpec) -> str:
+    if spec.partitions and spec.partitions.dynamic:
+        return f"no partition is known: `refresh run {spec.source} --partition KEY` adds one"
+    return f"no partition is due: the first one begins at {spec.partitions and spec.partitions.start}"
+
+
+def _loads_history(spec: SourceSpec) -> bool:
+    return bool(spec.partitions and spec.partitions.time and spec.partitions.initial == "all")
+
+
+def _history(instance: dg.DagsterInstance, spec: SourceSpec, due: list[str], at: datetime) -> list[list[str]]:
+    """Return the oldest runs of what was never loaded, at most `HISTORY` periods; none while a run is under way."""
+    running = dg.RunsFilter(tags={SOURCE: spec.source}, statuses=_UNDER_WAY)
+    if instance.get_runs_count(running):
+        return []
+    keys = partition_keys(spec, at)
+    wanted = set(keys) - succeeded(instance, spec) - set(due)
+    periods = sorted({split_key(key)[0] for key in wanted})[:HISTORY]
+    return [list(run) for run in runs_of(spec, {key for key in wanted if split_key(key)[0] in set(periods)}, keys)]
 
 
 def request_for(

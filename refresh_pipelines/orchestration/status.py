@@ -11,6 +11,7 @@ import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
 from refresh_pipelines.orchestration.events import history
+from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import schedule_name
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
@@ -30,9 +31,11 @@ _FIELDS = (
 def status_items(instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime) -> list[dict[str, Any]]:
     """Return one item per source (design §11). What no mechanism measures yet is null, not a guess."""
     specs = list(catalogue.sources.values())
-    seen = {record.asset_entry.asset_key for record in instance.get_asset_records([key_of(spec) for spec in specs])}
+    keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
+    wanted = [key for own in keys.values() for key in own]
+    seen = {record.asset_entry.asset_key for record in instance.get_asset_records(wanted)}
     paused = _paused_schedules(instance)
-    items = [_item(instance, spec, now, known=key_of(spec) in seen, paused=paused) for spec in specs]
+    items = [_item(instance, spec, now, known=not seen.isdisjoint(keys[spec.source]), paused=paused) for spec in specs]
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
 
 
@@ -110,7 +113,8 @@ def _next_run(spec: SourceSpec, now: datetime) -> datetime | None:
 
 
 def _last_scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:
-    filters = dg.RunsFilter(tags={SOURCE: spec.source, TRIGGER: "schedule"})
+    names = [spec.source, *(key.path[-1] for key in former_keys(spec))]
+    filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: "schedule"})
     records = instance.get_run_records(filters, limit=1)
     return records[0].create_timestamp if records else None
 

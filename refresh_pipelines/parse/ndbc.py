@@ -110,14 +110,14 @@ def _read_header(stream: io.BufferedReader, optional: frozenset[str]) -> Layout:
             "the file is empty",
             expected="NDBC standard meteorological text",
             came=f"{len(line)} bytes in the first line",
-            todo="Look at the address in a browser; NDBC has published empty files before and filled them later.",
+            todo="Look at the address in a browser; NDBC has published empty files before.",
         )
     layout = _layout(line, optional)
     _require_end(line)
     if not layout.old:
         units = stream.readline(LONGEST_LINE)
-        _require_units(layout, units)
         _require_end(units)
+        _require_units(layout, units)
     return layout
 
 
@@ -129,7 +129,7 @@ def _layout(line: bytes, optional: frozenset[str]) -> Layout:
         raise ContractViolation(
             "the first line is no header of NDBC standard meteorological data",
             expected=f"{' '.join(TIME)} and then the columns {' '.join(UNITS)}, each once",
-            came=excerpt(line),
+            came=excerpt(line) + (f", without {', '.join(missing)}" if missing else ""),
             todo=_COMPARE,
         )
     return Layout(names, old=not text.startswith("#"))

@@ -32,6 +32,13 @@ class Schedule(Model):
         return self
 
 
+def unsafe_key(key: str) -> str | None:
+    """Say why a text cannot be a partition's key, None if it can: Dagster reads some characters as its own."""
+    if not key or key != key.strip() or any(char in key for char in "|,[]\n") or "..." in key:
+        return f"partition key {key!r} must not be empty, padded, or hold | , [ ] or ..."
+    return None
+
+
 class Partitions(Model):
     """The pieces a source is refreshed in. Keys are UTC; two dimensions are date and p_<name>."""
 
@@ -67,9 +74,9 @@ class Partitions(Model):
         for name, keys in value.items():
             if not TABLE_NAME.fullmatch(name) or not keys or len(set(keys)) != len(keys):
                 raise ValueError(f"static dimension {name!r} needs a plain name and a list of different keys")
-            bad = [k for k in keys if not k or k != k.strip() or any(c in k for c in "|,[]\n") or "..." in k]
-            if bad:
-                raise ValueError(f"partition key {bad[0]!r} must not be empty, padded, or hold | , [ ] or ...")
+            problem = next(filter(None, map(unsafe_key, keys)), None)
+            if problem:
+                raise ValueError(problem)
         return value
 
     @model_validator(mode="after")

@@ -70,7 +70,8 @@ def _rename_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, old: 
         connection.execute(f"ALTER TABLE raw.{quote(old)} RENAME TO {quote(new)}")
     connection.execute('UPDATE refresh.tables SET "table" = ? WHERE "table" = ?', [new, old])
     # The same YAML under another table's name has another hash, and would be read anew for nothing.
-    before = SourceSpec(**{**dict(spec), "table": old}).spec_hash
+    declared = {name: getattr(spec, name) for name in SourceSpec.model_fields}
+    before = SourceSpec(**{**declared, "table": old}).spec_hash
     connection.execute(
         'UPDATE refresh.load_state SET "table" = $new, spec_hash = if(spec_hash = $before, $after, spec_hash)'
         ' WHERE source = $old AND "table" = $old',

@@ -1,0 +1,131 @@
+"""Rows made unique by merge key, and hashed. DuckDB serves as a calculator in memory; the warehouse is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from refresh_pipelines.contract import staged_schema
+from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.sql import first_row, quote, told
+
+
+@dataclass(frozen=True)
+class Unique:
+    """What became of a file of rows.
+
+    Attributes:
+        rows: rows left in the file; `duplicates` are those dropped.
+        hash: of the rows whatever their order, without volatile columns.
+    """
+
+    rows: int
+    duplicates: int
+    hash: str
+
+
+@contextmanager
+def calculator(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a database in memory that spills into `spill`, and not into the current folder."""
+    with told("staging"), duckdb.connect(":memory:", config={"temp_directory": str(spill)}) as connection:
+        yield connection
+
+
+def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> Unique:
+    """Make the Arrow file at `path` unique by `key`, and hash it.
+
+    Raises:
+        ContractViolation: rows with one key differ, or are repeated at all under `duplicates: refuse`.
+    """
+    with pa.memory_map(str(path)) as source:
+        connection.register("staged", pa.ipc.open_file(source).read_all())
+        try:
+            duplicates = _collapse(connection, spec, key, path)
+            rows, content_hash = _hash(connection, spec)
+        finally:
+            connection.unregister("staged")
+    return Unique(rows, duplicates, content_hash)
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = first_row(connection, query)
+    return int(row[0]) if row else 0
+
+
+def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> int:
+    """Make the rows unique by merge key and return how many were dropped for it."""
+    columns = ", ".join(quote(name) for name in key)
+    rows = _scalar(connection, "SELECT count(*) FROM staged")
+    if not key or rows == _scalar(connection, f"SELECT count(*) FROM (SELECT 1 FROM staged GROUP BY {columns})"):  # noqa: S608 - quoted identifiers
+        return 0
+    if spec.load.duplicates == "last":
+        unique = _last_values(connection, spec, key, path)
+    else:
+        _refuse_conflicts(connection, spec, columns)
+        unique = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
+    replacement = path.with_suffix(".unique")
+    with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
+        writer.write_table(unique.cast(staged_schema(spec)))
+    replacement.replace(path)
+    connection.register("staged", unique)
+    return rows - int(unique.num_rows)
+
+
+def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> pa.Table:
+    """Return one row for each merge key: of each column the last value of the payload that is not missing."""
+    with pa.memory_map(str(path)) as source:
+        rows = pa.ipc.open_file(source).read_all()
+        connection.register("ordered", rows.append_column("_position", pa.array(range(rows.num_rows), pa.int64())))
+        # arg_max passes over nulls, which is the rule.
+        values = [
+            quote(name) if name in key else f"arg_max({quote(name)}, _position) AS {quote(name)}"
+            for name in spec.columns
+        ]
+        grouped = ", ".join(quote(name) for name in key)
+        query = f"SELECT {', '.join(values)} FROM ordered GROUP BY {grouped} ORDER BY min(_position)"  # noqa: S608 - quoted identifiers
+        table: pa.Table = connection.sql(query).to_arrow_table()
+        connection.unregister("ordered")
+    return table
+
+
+def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:
+    rows = "staged" if spec.load.duplicates == "refuse" else "(SELECT DISTINCT * FROM staged)"
+    query = (
+        f"SELECT {columns}, count(*), count(*) OVER () FROM {rows} GROUP BY {columns} HAVING count(*) > 1"  # noqa: S608 - quoted identifiers
+        " ORDER BY ALL LIMIT 3"
+    )
+    conflicts = connection.execute(query).fetchall()
+    if not conflicts:
+        return
+    examples = "; ".join(f"({', '.join(map(str, row[:-2]))}) {row[-2]} times" for row in conflicts)
+    number = conflicts[0][-1]
+    raise ContractViolation(
+        f"{number} merge keys stand for several rows" if number > 1 else "a merge key stands for several rows",
+        expected=f"one row for each ({', '.join(spec.merge_key)})"
+        + ("" if spec.load.duplicates == "refuse" else ", or rows identical in every column"),
+        came=examples,
+        todo="Nothing was loaded. If the upstream has added a dimension, add its column to merge_key.",
+    )
+
+
+def _hash(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> tuple[int, str]:
+    """Return row count and a hash that does not depend on the rows' order.
+
+    It is the sum of row hashes. Should a new DuckDB hash differently, the next refresh merges once,
+    finds no difference and is `unchanged` all the same.
+    """
+    names = [name for name in spec.columns if name not in spec.load.volatile]
+    columns = ", ".join(quote(name) for name in names)
+    query = f"SELECT count(*), sum(hash({columns})::HUGEINT), sum(hash({columns}, 1)::HUGEINT) FROM staged"  # noqa: S608 - quoted identifiers
+    count, first, second = first_row(connection, query) or (0, 0, 0)
+    types = [spec.columns[name].type for name in names]
+    text = json.dumps([names, types, count, str(first), str(second)])
+    return int(count), hashlib.sha256(text.encode()).hexdigest()

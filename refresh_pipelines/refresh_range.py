@@ -1,0 +1,150 @@
+"""Neighbouring partitions brought up to date by one request: the way of a backfill under `request.span`.
+
+    states → fetch once → parse and check once → divide by period → commit what differs, in one transaction
+
+It only saves requests: each partition has its own verdict, counts and load state. What goes wrong
+for the whole is raised, and the caller may then refresh the partitions one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from refresh_pipelines.delivery import Delivery, deliver
+from refresh_pipelines.divide import divide
+from refresh_pipelines.errors import InternalError, RefreshError
+from refresh_pipelines.outcome import Counts, Outcome, Seconds
+from refresh_pipelines.parse import Notes
+from refresh_pipelines.refresh import Tools, first_state, loaded, published
+from refresh_pipelines.scratch import scratch
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.stage import Staged, require_rows
+from refresh_pipelines.warehouse import Commit, LoadState
+from refresh_pipelines.window import Window
+
+
+@dataclass
+class _Range:
+    """What is known so far."""
+
+    spec: SourceSpec
+    windows: Sequence[Window]
+    run_id: str
+    trigger: str
+    force: bool
+    started_at: str
+    known: dict[str, LoadState] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+def refresh_range(
+    spec: SourceSpec,
+    windows: Sequence[Window],
+    tools: Tools,
+    *,
+    run_id: str,
+    trigger: str = "manual",
+    force: bool = False,
+) -> list[Outcome | RefreshError]:
+    """Bring neighbouring partitions up to date with one request, and say of each what that took.
+
+    Args:
+        spec: a source with `request.span` and a partition column.
+        windows: the partitions' windows, oldest first and without a gap.
+        tools: where from, where to, and what time it is.
+        run_id: written beside every row that changes.
+        trigger: why this refresh happens, for the record.
+        force: merge also partitions whose rows seem to be those that were accepted last.
+
+    Returns:
+        For each window its outcome, or the error of that partition alone.
+
+    Raises:
+        RefreshError: the request or the payload as a whole failed; no partition has changed.
+    """
+    story = _Range(spec, windows, run_id, trigger, force, tools.clock().isoformat(timespec="seconds"))
+    label = f"{windows[0].partition}...{windows[-1].partition}"
+    try:
+        with scratch(tools.settings.data_dir, run_id, label, tools.clock()) as folder:
+            return _refresh(story, tools, folder)
+    except RefreshError as error:
+        raise error.at(spec.name, label)  # noqa: B904 - the same error
+
+
+def _refresh(story: _Range, tools: Tools, folder: Path) -> list[Outcome | RefreshError]:
+    spec, windows = story.spec, story.windows
+    states, story.seconds.wait = tools.warehouse.states(spec.source, spec.raw_table)
+    story.known = {key: state for window in windows if (state := states.get(key := window.partition or ""))}
+    for state in story.known.values():
+        tools.recover(state)
+    whole = replace(windows[0], partition=None, end=windows[-1].end)
+    begun = time.monotonic()
+    answer = deliver(spec, whole, tools.fetcher, folder, None)
+    tools.progress("fetched")
+    story.seconds.fetch, begun = time.monotonic() - begun, time.monotonic()
+    if not isinstance(answer, Delivery):
+        raise InternalError("the upstream answered 304 to a request without a condition")
+    pieces = divide(spec, answer.parts, whole, windows, folder, story.notes)
+    story.seconds.parse = time.monotonic() - begun
+    tools.progress("staged")
+    return _commit(story, tools, answer, pieces)
+
+
+def _commit(story: _Range, tools: Tools, answer: Delivery, pieces: Sequence[Staged]) -> list[Outcome | RefreshError]:
+    out: dict[int, Outcome | RefreshError] = {}
+    commits: dict[int, Commit] = {}
+    for number, (window, staged) in enumerate(zip(story.windows, pieces, strict=True)):
+        known = story.known.get(window.partition or "")
+        try:
+            require_rows(story.spec, staged)
+        except RefreshError as error:
+            out[number] = error.at(story.spec.name, window.partition)
+            continue
+        same = known and known.spec_hash == story.spec.spec_hash and known.content_hash == staged.content_hash
+        if same and known and not story.force:
+            out[number] = _unchanged(story, window, known, staged)
+            continue
+        state = first_state(story.spec, window, story.run_id, staged, known, tools.clock())
+        # No hash of bytes: those of one partition alone have never been seen.
+        state = replace(state, url=answer.url, published_at=published(story.spec, story.notes, state, answer))
+        commits[number] = Commit(story.spec, window.partition, staged, state, tools.progress)
+    begun = time.monotonic()
+    merged = tools.warehouse.commit_all(list(commits.values())) if commits else []
+    tools.progress("committed")
+    story.seconds.wait += merged[0].wait if merged else 0.0
+    story.seconds.load = max(0.0, time.monotonic() - begun - (merged[0].wait if merged else 0.0))
+    for number, done in zip(commits, merged, strict=True):
+        out[number] = loaded(_outcome(story, story.windows[number]), done, story.notes)
+    return _with_the_costs(story, answer, [out[number] for number in range(len(story.windows))])
+
+
+def _outcome(story: _Range, window: Window) -> Outcome:
+    outcome = Outcome(story.spec.source, story.spec.group, window.partition, "failed", run_id=story.run_id)
+    outcome.trigger, outcome.started_at = story.trigger, story.started_at
+    return outcome
+
+
+def _unchanged(story: _Range, window: Window, known: LoadState, staged: Staged) -> Outcome:
+    outcome = _outcome(story, window)
+    outcome.outcome = "unchanged" if staged.rows else "empty"
+    outcome.counts = Counts(fetched=staged.fetched, unchanged=staged.rows, duplicates=staged.duplicates)
+    outcome.data_version, outcome.changed_at = known.data_version, known.changed_at
+    outcome.published_at = known.published_at
+    return outcome
+
+
+def _with_the_costs(
+    story: _Range, answer: Delivery, outcomes: list[Outcome | RefreshError]
+) -> list[Outcome | RefreshError]:
+    """Book bytes and time on the first partition, so that sums over partitions are right."""
+    good = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+    for number, outcome in enumerate(good):
+        outcome.sha256 = answer.sha256
+        if number == 0:
+            outcome.bytes, outcome.seconds = answer.bytes, story.seconds
+        outcome.notes.append(f"one request served {len(outcomes)} partitions, its cost stands at the first")
+    return outcomes

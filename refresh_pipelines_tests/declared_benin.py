@@ -1,0 +1,47 @@
+"""What the samples of the Benin sources hold: of each file (or of pages joined by +) the partition it belongs to, and
+its counts (fetched, duplicates, filtered) or its error class."""
+
+from refresh_pipelines_tests.workbench import builtin
+
+YIELD, UNEMPLOYMENT, DENSITY = "AG.YLD.CREL.KG", "SL.UEM.TOTL.ZS", "IC.BUS.NDNS.ZS"
+REFUSALS = ("deleted.json", "invalid-value.json", "request-error.html")
+
+
+def _first_pages(source, rows):
+    return {f"{key}.1.json": (key, (rows, 0, 0)) for key in builtin(source).partitions.static["indicator"]}
+
+
+def _refused(indicator, **classes):
+    named = {**dict.fromkeys(REFUSALS, "permanent"), **classes}
+    return {f"bad/{name}": (indicator, verdict) for name, verdict in named.items()}
+
+
+NO_DATA = {"header-only.json": "contract", "rows-null.json": "contract"}
+AGRICULTURE = {
+    **{name: declared for name, declared in _first_pages("worldbank_agriculture", 16).items() if YIELD not in name},
+    f"{YIELD}.1.json+{YIELD}.2.json": (YIELD, (66, 0, 0)),
+    f"revised/{YIELD}.1.json+revised/{YIELD}.2.json": (YIELD, (66, 0, 0)),
+    "revised/AG.LND.ARBL.ZS.1.json": ("AG.LND.ARBL.ZS", (16, 0, 0)),
+    **_refused(YIELD, **NO_DATA),
+    "bad/answer.xml": (YIELD, "permanent"),
+    "bad/dots-for-null.json": (YIELD, "contract"),
+    "bad/empty.json": (YIELD, "transient"),
+    "bad/renamed-value.json": (YIELD, "contract"),
+    "bad/truncated.json": (YIELD, "transient"),
+    "bad/two-messages.json": (YIELD, "permanent"),
+}
+EMPLOYMENT = {
+    **_first_pages("worldbank_employment", 16),
+    f"revised/{UNEMPLOYMENT}.1.json": (UNEMPLOYMENT, (16, 0, 0)),
+    **_refused(UNEMPLOYMENT),
+}
+BUSINESS = {
+    **_first_pages("worldbank_business", 20),
+    f"revised/{DENSITY}.1.json": (DENSITY, (20, 0, 0)),
+    **_refused(DENSITY, **NO_DATA),
+}
+DECLARED_BENIN = {
+    "worldbank_agriculture": AGRICULTURE,
+    "worldbank_business": BUSINESS,
+    "worldbank_employment": EMPLOYMENT,
+}
