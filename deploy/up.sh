@@ -3,21 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-setting() { # NAME DEFAULT: the environment wins over .env, as everywhere
-  local value=${!1:-}
-  [ -n "$value" ] || value=$(.venv/bin/dotenv get "$1" 2>/dev/null) || true
-  echo "${value:-$2}"
-}
-listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-ui_port=$(setting REFRESH_UI_PORT 3000)
-sandbox_port=$(setting REFRESH_SANDBOX_PORT 8088)
 export REFRESH_UPSTREAM=${REFRESH_UPSTREAM:-sandbox}
 
-if listening "$ui_port"; then
-  echo "Port $ui_port is in use, perhaps by another \`make up\`. Stop it, or choose a port: REFRESH_UI_PORT=3001 make up" >&2
-  exit 1
-fi
+# REFRESH_UI_PORT and REFRESH_SANDBOX_PORT, from the environment or .env. Asked before anything is started, so that
+# nothing is left half started where a port is taken; a sandbox that is served already is used.
+ports=$(.venv/bin/python -m refresh_pipelines.cli.ports)
+read -r ui_port sandbox_port start_sandbox <<<"$ports"
 
 # Several processes that start on an empty folder at once race for its tables, and one of them dies.
 # The folder printed is this one, or the one that REFRESH_DATA_DIR has moved history to.
@@ -51,7 +42,7 @@ trap 'exit 143' TERM HUP
 set -m
 # It recommends `dg dev`, which is not installed.
 export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:Function \`dev_command\` is superseded"
-if [ "$REFRESH_UPSTREAM" = sandbox ] && ! listening "$sandbox_port"; then
+if [ "$start_sandbox" = yes ]; then
   REFRESH_SANDBOX_PORT=$sandbox_port .venv/bin/refresh sandbox &
   sandbox=$!
 fi

@@ -37,8 +37,9 @@ def expected_kind(spec: SourceSpec) -> str:
 
 def excerpt(body: bytes, length: int = 120) -> str:
     """Return the beginning of a body, readable on one line; upstreams repeat requests with their keys."""
-    words = " ".join(body.lstrip()[: 4 * length].decode("utf-8", "replace").split())
-    return repr(redact(words)[:length])
+    # Masked before it is cut: half a key is too much of it.
+    words = redact(" ".join(body[:_HEAD].decode("utf-8", "replace").split()))
+    return repr(words[:length])
 
 
 def lookup(document: Any, path: str) -> Any:

@@ -127,6 +127,8 @@ class Contract:
             if placeholder(column) is None:
                 blank = pc.and_(blank, pc.and_(pc.is_null(values), pc.invert(wrong)))
             wrong = pc.or_(wrong, self._null_in_required(name, column, values, wrong))
+            if column.equals is not None:
+                wrong = pc.or_(wrong, self._other_value(column.equals, text, name))
             if pc.any(wrong).as_py():
                 suspects.append((name, column, text, wrong))
                 bad = pc.or_(bad, wrong)
@@ -164,9 +166,19 @@ class Contract:
             return pa.repeat(pa.scalar(False), len(values))
         return pc.and_(pc.is_null(values), pc.invert(wrong))
 
+    def _other_value(self, wanted: str, text: pa.Array, name: str) -> pa.Array:
+        """Mark texts that are not the one that was asked for; none where nobody said which that is."""
+        field_name = _PLACEHOLDER.fullmatch(wanted)
+        if field_name and field_name[1] not in self._here.fields:
+            return pa.repeat(pa.scalar(False), len(text))
+        value = fill(wanted, self._here, f"column {name}")
+        return pc.not_equal(pc.utf8_trim_whitespace(text), value).fill_null(True)
+
     def _examples(self, name: str, column: Column, text: pa.Array, wrong: pa.Array) -> list[tuple[int, str]]:
         rows = pc.indices_nonzero(wrong).to_pylist()[:_EXAMPLES]
         where, demand = " ".join(column.fields(name)), _demand(name, column, self.spec)
+        if column.equals is not None:
+            demand += f", equal to {fill(column.equals, self._here, name)}"
         return [
             (
                 row,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from refresh_pipelines.errors import UpstreamRefused
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from refresh_pipelines.errors import RefreshError, UpstreamRefused
+from refresh_pipelines.redact import holding, mask
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 
@@ -35,3 +39,29 @@ def credential(spec: SourceSpec, settings: Settings) -> str:
             todo="Copy the key again.",
         )
     return value
+
+
+@contextmanager
+def unspoken(spec: SourceSpec, settings: Settings) -> Iterator[None]:
+    """Keep a source's credential out of all errors made inside, whoever quotes an answer that repeats it.
+
+    An error that leaves is chained to nothing that holds the credential.
+    """
+    auth = spec.request.auth
+    with holding([settings.environ.get(auth.env, "").strip()] if auth else []):
+        try:
+            yield
+        except RefreshError as error:
+            _unchain(error)
+            raise
+
+
+def _unchain(error: BaseException) -> None:
+    behind = error.__cause__ or error.__context__
+    if behind is None:
+        return
+    said = f"{behind} {behind!r}"
+    if mask(said) != said:
+        error.__cause__ = error.__context__ = None
+    else:
+        _unchain(behind)

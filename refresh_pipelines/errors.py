@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from refresh_pipelines.redact import mask
+
 ErrorClass = Literal["transient", "permanent", "contract", "busy", "interrupted", "internal"]
 
 
@@ -35,14 +37,15 @@ class RefreshError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, problem: str, *, expected: str = "", came: str = "", todo: str = "") -> None:
-        self.problem, self.expected, self.came, self.todo = problem, expected, came, todo
+        # Some of it is quoted from an answer, and upstreams repeat requests in their answers.
+        self.problem, self.expected, self.came, self.todo = map(mask, (problem, expected, came, todo))
         self.source: str | None = None
         self.partition: str | None = None
         # What is known of the refresh that failed, for its record: rows seen and refused, the payload, the time spent.
         self.fetched = self.rejected = self.bytes = 0
         self.sha256 = ""
         self.seconds: dict[str, float] = {}
-        super().__init__(problem)
+        super().__init__(self.problem)
 
     def at(self, source: str, partition: str | None) -> RefreshError:
         """Say where it happened, unless a deeper place said so already, and return the error."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
+_HELD: ContextVar[tuple[str, ...]] = ContextVar("held", default=())
 _CLEAR = r"api[_-]?key|access[_-]?token|client[_-]?secret|password|passwd|authorization|secret|token"
 _PAIR = re.compile(rf"(?i)(?<![a-z0-9])({_CLEAR}|key|pwd|signature|sig)=[^&\s\"'<>]+")
 # The words alone are too common in sentences; as members of a JSON document they are not.
@@ -15,14 +20,37 @@ _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|x-api-key):\s*(?
 _USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@:]*:[^/\s@]+@")
 
 
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask known secret values, plain or encoded for an address, and what stands behind `api_key=` and the like."""
-    for secret in sorted({form for s in secrets if s for form in _forms(s)}, key=len, reverse=True):
+@contextmanager
+def holding(secrets: Iterable[str]) -> Iterator[None]:
+    """Have these values masked by everything inside, also by parts that know of no credential."""
+    before = _HELD.set((*_HELD.get(), *secrets))
+    try:
+        yield
+    finally:
+        _HELD.reset(before)
+
+
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
+    """Mask known secret values, plain or as addresses, JSON and pages write them."""
+    known = {form for s in (*secrets, *_HELD.get()) if s for form in _forms(s)}
+    for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = _MEMBER.sub(rf'\1"{MASK}"', _PAIR.sub(rf"\1={MASK}", text))
+    return text
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Mask known secret values, and what stands behind `api_key=` and the like."""
+    text = _MEMBER.sub(rf'\1"{MASK}"', _PAIR.sub(rf"\1={MASK}", mask(text, secrets)))
     return _USERINFO.sub(rf"\1{MASK}@", _HEADER.sub(rf"\1: {MASK}", text))
 
 
 def _forms(secret: str) -> Iterator[str]:
     yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))
-    yield repr(secret)[1:-1]
+    written = json.dumps(secret)[1:-1]
+    yield from (
+        repr(secret)[1:-1],
+        written,
+        written.replace("/", r"\/"),
+        html.escape(secret),
+        html.escape(secret, False),
+    )

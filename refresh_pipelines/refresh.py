@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from refresh_pipelines.absent import behind_a_page, unpublished_until
+from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
 from refresh_pipelines.errors import Interrupted, RefreshError, WrongPeriod
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Validators
@@ -87,7 +88,8 @@ def refresh(
     outcome.started_at = tools.clock().isoformat(timespec="seconds")
     story = _Story(spec, window, run_id, outcome)
     try:
-        with scratch(tools.settings.data_dir, run_id, window.partition, tools.clock()) as folder:
+        where = scratch(tools.settings.data_dir, run_id, window.partition, tools.clock())
+        with unspoken(spec, tools.settings), where as folder:
             return _refresh(story, tools, folder, force)
     except RefreshError as error:
         error.at(spec.name, window.partition)

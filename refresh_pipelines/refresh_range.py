@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
 from refresh_pipelines.divide import divide
 from refresh_pipelines.errors import InternalError, RefreshError
@@ -69,7 +70,8 @@ def refresh_range(
     story = _Range(spec, windows, run_id, trigger, force, tools.clock().isoformat(timespec="seconds"))
     label = f"{windows[0].partition}...{windows[-1].partition}"
     try:
-        with scratch(tools.settings.data_dir, run_id, label, tools.clock()) as folder:
+        where = scratch(tools.settings.data_dir, run_id, label, tools.clock())
+        with unspoken(spec, tools.settings), where as folder:
             return _refresh(story, tools, folder)
     except RefreshError as error:
         raise error.at(spec.name, label)  # noqa: B904 - the same error

@@ -17,14 +17,14 @@ from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
 from refresh_pipelines.spec import Auth
 from refresh_pipelines.window import due_keys
-from refresh_pipelines_tests.workbench import FRED, NOW, Bench
+from refresh_pipelines_tests.workbench import NOW, Bench
 
 CATALOGUE = load_catalogue([BUILTIN_CATALOG])
 SECRET = "pl+nted/5ecret=&42~key"
 FORMS = {SECRET, quote(SECRET), quote(SECRET, safe=""), quote_plus(SECRET)}
 FAULTS = [
-    "echo", "echo:401", "echo:500", "echo:200", "echo:data", "status:403", "status:500,7", "reset", "hang_up", "truncate",
-    "wrong_length:50%", "redirect", "redirect_loop", "html", "json_error", "bad_gzip", "huge",
+    "echo", "echo:401", "echo:500", "echo:200", "echo:data", "status:403", "status:500,7", "reset", "hang_up",
+    "truncate", "wrong_length:50%", "redirect", "redirect_loop", "html", "json_error", "bad_gzip", "huge",
 ]  # fmt: skip
 # Where a source has no key of its own it is given one, under names that say nothing to a redactor.
 PLACES = {"query": {"query": "appid"}, "header": {"header": "X-Station", "prefix": "Token "}}
@@ -88,7 +88,7 @@ def leaks(text):
 PLANTED = [
     (source, place)
     for source, spec in sorted(CATALOGUE.sources.items())
-    for place in (["own"] if spec.request.auth else []) + (["query"] if spec.request.auth else ["query", "header"])
+    for place in (["own"] if spec.request.auth else PLACES)
 ]
 
 
@@ -124,14 +124,15 @@ def test_nothing_on_disk_holds_the_key(loaded, sandbox, tmp_path, source, place)
     assert leaks(left(again)) == []
 
 
-@pytest.mark.parametrize("before", range(80, 124, 3))
-@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("before", range(92, 122, 3))
+@pytest.mark.parametrize("status", [200, 400])
 def test_no_part_of_the_key_is_told_where_an_answer_is_cut(loaded, sandbox, before, status):
-    spec, bench, key = loaded("fred_fx", "query")
+    spec, bench, key = loaded("ndbc_stdmet", "query")
     sandbox.clear()
     start = b"<html>" if status == 200 else b""
-    sandbox.override(FRED, start + b"x" * before + b" " + SECRET.encode() + b" the end", status)
+    body = start + b"x" * before + b" " + SECRET.encode() + b" the end"
+    sandbox.override(f"/www.ndbc.noaa.gov/data/realtime2/{key}.txt", body, status)
     with pytest.raises(RefreshError) as caught:
         bench.refresh(spec, key)
-    text = told(caught.value, spec, key)
-    assert SECRET[:4] not in text
+    assert "xxxx" in str(caught.value)
+    assert SECRET[:4] not in told(caught.value, spec, key)

@@ -198,12 +198,12 @@ def test_the_webhook_names_a_file_of_certificates_that_is_not_there(proxy, tmp_p
 def test_what_stands_in_the_env_file_counts_and_its_password_is_written_nowhere(home, proxy, authority):
     proxy.user = "me:planted@pass/word"
     home.environ["REFRESH_UPSTREAM"] = "live"
-    home.add({"benin/far.yaml": MINI.replace("example.org", HOST)})
+    home.add({"benin/far.yaml": MINI.replace("example.org", HOST) + "retry: {attempts: 1}\n"})
     lines = {"HTTPS_PROXY": proxy.url_of(f"me:{PASSWORD}"), "REQUESTS_CA_BUNDLE": authority.ca}
     (home.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     done = home.refresh("run", "far")
     assert done.exit_code == 0, done.output
-    proxy.refuse = 502
+    proxy.refuse = 403
     failed = home.refresh("run", "far", "--force")
     assert failed.exit_code == 1
     assert "the proxy of HTTPS_PROXY" in failed.output

@@ -25,9 +25,9 @@ from refresh_pipelines.window import Window
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LETTERS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=",;\t|\ufeff\ufffe\uffff")
 WORDS = st.text(LETTERS, min_size=1, max_size=12).filter(str.strip)
-HEADERS = WORDS.filter(lambda text: not is_typed(text) and text.strip()[0] not in "{[<\"'PK")
+HEADERS = WORDS.filter(lambda text: not is_typed(text) and not text.strip().startswith(("{", "[", "<", "PK")))
 DAYS = st.dates(date(1900, 1, 1), date(2100, 1, 1))
-MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
+MOMENTS = st.datetimes(datetime.min.replace(year=1900), datetime.min.replace(year=2100))
 KINDS = {
     "words": WORDS,
     "codes": st.integers(0, 99999).map("{:05}".format),

@@ -126,18 +126,11 @@ def test_a_series_cut_short_is_refused(bench, sandbox):
         bench.refresh(FARMING, ARABLE)
 
 
-def test_an_answer_about_another_indicator_is_refused(bench, sandbox):
-    bench.refresh(FARMING, ARABLE)
-    before = bench.rows("worldbank_observation")
-    for path, error in (
-        (ARABLE, f"1 gone: {ARABLE}"),
-        ("AG.LND.AGRI.ZS", f"belongs to worldbank_agriculture.{ARABLE}"),
-    ):
-        answer = "AG.LND.AGRI.ZS" if path == ARABLE else ARABLE
-        sandbox.override(PATH + path, sample(f"{answer}.1.json"))
-        with pytest.raises(ContractViolation, match=error):
-            bench.refresh(FARMING, path)
-    assert bench.rows("worldbank_observation") == before
+def test_an_answer_about_another_indicator_is_refused_also_at_the_first_load(bench, sandbox):
+    sandbox.override(PATH + ARABLE, sample("AG.LND.AGRI.ZS.1.json"))
+    with pytest.raises(ContractViolation, match=f"indicator.id='AG.LND.AGRI.ZS' is no text, .*, equal to {ARABLE}"):
+        bench.refresh(FARMING, ARABLE)
+    assert not bench.warehouse.path.exists()
 
 
 def test_a_byte_order_mark_changes_nothing(bench, sandbox):
@@ -171,7 +164,7 @@ def test_the_documented_period_starts_are_first_days(bench, sandbox):
 
 
 def read(path, folder):
-    result = stage(FARMING, [path], Window("x", names={"indicator": "x"}), folder / "rows.arrow", Notes())
+    result = stage(FARMING, [path], Window(), folder / "rows.arrow", Notes())
     require_rows(FARMING, result)
     return result
 

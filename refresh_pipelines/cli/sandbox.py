@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import click
 
+from refresh_pipelines.cli.ports import SANDBOX, port_in_use
 from refresh_pipelines.redact import redact
 from refresh_pipelines.sandbox import Request, Sandbox, SandboxPortInUse
 from refresh_pipelines.sandbox_faults import Fault, FaultError, parse_assignment
@@ -70,7 +71,9 @@ def sandbox(port: int | None, revision: Revision, faults: list[Assigned], verbos
             _wait()
     except FaultError as error:
         raise click.BadParameter(str(error), param_hint="'--fault'") from error
-    except (SandboxPortInUse, SandboxError, SettingsError) as error:
+    except SandboxPortInUse as error:
+        raise click.ClickException(str(port_in_use(chosen, SANDBOX, "refresh sandbox"))) from error
+    except (SandboxError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -21,7 +21,7 @@ def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
     With REFRESH_UPSTREAM=sandbox a sandbox already served on its port is used (`make up`,
     `refresh sandbox`); otherwise one is served on a free port for as long as the command runs.
     """
-    if not settings.sandbox or _is_served(settings):
+    if not settings.sandbox or is_served(settings):
         yield settings
         return
     before = os.environ.get(_PORT)
@@ -36,7 +36,8 @@ def sandbox_if_needed(settings: Settings) -> Iterator[Settings]:
                 os.environ[_PORT] = before
 
 
-def _is_served(settings: Settings) -> bool:
+def is_served(settings: Settings) -> bool:
+    """Whether a sandbox, and no other program, answers at the upstream of the settings."""
     session = requests.Session()
     session.trust_env = False  # it is on this machine, where no proxy has to take us
     try:

@@ -57,6 +57,8 @@ def check_placeholders(draft: Draft) -> Iterator[Problem]:
         # A field name in the payload may hold braces; only a text that is one field stands for it.
         if isinstance(column.source, str) and re.fullmatch(r"\{[^{}]*\}", column.source):
             yield from _check_text(draft, ("columns", name, "from"), column.source, fields)
+        if column.equals is not None:
+            yield from _check_text(draft, ("columns", name, "equals"), column.equals, fields)
 
 
 def fields_used(request: Request) -> set[str]:

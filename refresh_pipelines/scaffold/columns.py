@@ -28,7 +28,23 @@ _DATES = (
 _TIMES = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.*", re.DOTALL)
 _ZONED = re.compile(r".*(Z|[+-]\d\d(:?\d\d)?)", re.DOTALL)
-_CODE_WORDS = {"id", "ids", "code", "codes", "fips", "isin", "lei", "naics", "phone", "postcode", "ref", "uuid", "zip"}
+CODE_WORDS = {
+    "id",
+    "ids",
+    "fid",
+    "cod",
+    "code",
+    "codes",
+    "fips",
+    "isin",
+    "lei",
+    "naics",
+    "phone",
+    "postcode",
+    "ref",
+    "uuid",
+    "zip",
+}
 _DATE_WORDS = {"date", "day", "datum", "period", "time", "jour"}
 
 
@@ -139,7 +155,7 @@ def _candidates(texts: list[str], name: str) -> Iterator[Column]:
 
 def _is_code(name: str) -> bool:
     words = name.split("_")
-    return words[-1] in _CODE_WORDS or words[0] == "code"
+    return words[-1] in CODE_WORDS or words[0] == "code"
 
 
 def _numbers(texts: list[str], name: str) -> Iterator[Column]:

@@ -9,12 +9,13 @@ from itertools import combinations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refresh_pipelines.scaffold.columns import Guess
+from refresh_pipelines.scaffold.columns import CODE_WORDS, Guess
 
 _MOST = 3
 _TRIED = 9
+_FEW = 10
 _PERIODS = {"year", "month", "week", "day", "date", "quarter", "period", "hour", "time"}
-_IDS = {"id", "code", "key", "no", "number", "uuid", "fips", "isin", "station", "site", "country", "series"}
+_IDS = CODE_WORDS | {"key", "no", "number", "station", "site", "country", "series"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def guess_key(rows: pa.Table, guesses: Sequence[Guess]) -> KeyGuess:
     distinct = _distinct(rows, rows.column_names)
     repeated = rows.num_rows - distinct
     note = f"; {repeated} rows are identical to another one" if repeated else ""
+    note += "; so few prove little" if rows.num_rows < _FEW else ""
     filled = [guess for guess in guesses if not rows[guess.name].null_count and guess.column.type != "json"]
     for names in _sets(rows, filled):
         if _distinct(rows, names) == distinct:
@@ -65,8 +67,9 @@ def _least_bad(rows: pa.Table, guesses: Sequence[Guess], filled: tuple[str, ...]
         seen = f"{', '.join(filled)} take {_distinct(rows, filled)} values in {distinct} different rows"
         return KeyGuess(filled, False, True, f"no set of columns names each row: {seen}")
     best = min(guesses, key=lambda guess: rows[guess.name].null_count)
-    empty = rows[best.name].null_count
-    return KeyGuess((best.name,), False, False, f"every column is empty somewhere; this one in {empty} rows")
+    empty, unique = rows[best.name].null_count, _distinct(rows, (best.name,)) == distinct
+    seen = f"every column is empty somewhere, this one in {empty} rows" if empty else "no column is a plain value"
+    return KeyGuess((best.name,), unique, not empty, seen)
 
 
 def _distinct(rows: pa.Table, names: Sequence[str]) -> int:

@@ -70,7 +70,11 @@ def read_payload(path: Path, probe: SourceSpec, hints: Hints | None = None, key:
         rows = pa.table({guess.name: _typed(table, guess) for guess in guesses})
         chosen = judge_key(rows, _named(key, guesses)) if key else guess_key(rows, guesses)
         return Reading(form, tuple(guesses), chosen, table.num_rows, left_out)
-    raise first or UpstreamRefused("the payload is no table", todo="Look at it in an editor.")
+    raise UpstreamRefused(
+        "the payload is no regular table",
+        came=first.came if first else "no row",
+        todo="Rows of several widths need a parser (docs/add-a-source.md), or a --file that holds only the table.",
+    )
 
 
 def probe_with(probe: SourceSpec, form: Format, fields: Iterable[str] = ()) -> SourceSpec:

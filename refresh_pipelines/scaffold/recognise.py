@@ -145,11 +145,22 @@ def _tables(head: bytes, packed: dict[str, Any], hints: Hints) -> Iterator[Forma
     lines = list(islice(io.StringIO(text, newline=""), _LINES))
     if len(head) >= HEAD and len(lines) > 1:
         lines.pop()  # cut off in the middle
+    _refuse_aligned(lines)
     ranked = sorted((_fit(lines, mark) for mark in DELIMITERS), key=lambda fit: -fit[0])
     for score, mark, skip in ranked:
         if score or mark == DELIMITERS[0]:
             rows = [row for row in csv.reader(lines[skip:], delimiter=mark) if row]
             yield Format(kind="csv", delimiter=mark, **packed, **coding, **_header(rows, skip, hints))
+
+
+def _refuse_aligned(lines: list[str]) -> None:
+    """Refuse what is lined up by spaces or by position: no character parts its columns."""
+    text = [line.strip() for line in lines if line.strip()]
+    if any(mark in line for mark in DELIMITERS for line in text[:20]):
+        return
+    words = sum(len(line.split()) > 2 for line in text)
+    if words > len(text) / 2 or sum(map(len, text)) > 60 * len(text):
+        raise _unknown("the payload is text without a delimiter, lined up by spaces or by position", repr(text[0][:80]))
 
 
 def _encoding(head: bytes) -> dict[str, str]:

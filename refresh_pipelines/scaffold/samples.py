@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -67,7 +68,7 @@ def _first_rows(body: bytes, form: Format) -> bytes:
 def _first_objects(body: bytes, form: Format) -> bytes:
     document = json.loads(body)
     parent, _, last = form.rows.rpartition(".")
-    rows = lookup(document, form.rows)[:ROWS]
+    rows = list(_telling(lookup(document, form.rows)))
     holder = lookup(document, parent)
     if not form.rows:
         document = rows
@@ -76,6 +77,23 @@ def _first_objects(body: bytes, form: Format) -> bytes:
     else:
         holder[int(last)] = rows
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def _telling(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the first rows, and later ones that have a member which no earlier one has."""
+    seen: set[str] = set()
+    for number, row in enumerate(rows):
+        paths = set(_paths(row, ""))
+        if number < ROWS or not paths <= seen:
+            yield row
+        seen |= paths
+
+
+def _paths(row: dict[str, Any], above: str) -> Iterator[str]:
+    for name, value in row.items():
+        yield above + name
+        if isinstance(value, dict):
+            yield from _paths(value, f"{above}{name}.")
 
 
 def _packed(body: bytes, path: Path, form: Format) -> bytes:

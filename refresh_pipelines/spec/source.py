@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
@@ -102,6 +103,13 @@ class SourceSpec(SourceYaml):
         )
         for column in parts["columns"].values():
             column.pop("description")
+        # Lists stand for keys; of the rest a parser may read any, texts name theirs.
+        texts = json.dumps([parts["request"], parts["columns"]])
+        parts["params"] = {
+            name: value
+            for name, value in parts["params"].items()
+            if not isinstance(value, list) and (self.parser or re.search(rf"\{{{name}\b", texts))
+        }
         for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "span"):
             parts["request"].pop(key)
         for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():

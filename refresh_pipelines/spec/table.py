@@ -33,6 +33,9 @@ class Column(Model):
     strip: bool = Field(True, description="remove white space around the text")
     nullable: bool = True
     optional: bool = Field(False, description="a payload may lack the field altogether; it is then missing in each row")
+    equals: str | None = Field(
+        None, description="the text each row must have here, for instance '{station}': others answer another question"
+    )
     unit: str | None = None
     min: float | None = None
     max: float | None = None
