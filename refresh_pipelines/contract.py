@@ -63,7 +63,7 @@ class Contract:
             for name, column in spec.columns.items()
             if (p := placeholder(column)) and p not in window.fields and p not in bound
         }
-        self._here = window
+        self._here, self._label = window, ""
 
     @property
     def key(self) -> list[str]:
@@ -80,6 +80,7 @@ class Contract:
     ) -> Iterator[pa.RecordBatch]:
         """Yield typed batches of one payload's good rows; `names` are values only this payload has."""
         self._here = replace(self.window, names={**self.window.names, **(names or {})})
+        self._label = "".join(f"{name}={value} " for name, value in (names or {}).items())
         self._rows_seen = 0
         for batch in batches:
             self._require_fields(batch.schema.names)
@@ -182,7 +183,7 @@ class Contract:
         return [
             (
                 row,
-                f"row {self._rows_seen + row + 1}: {where}={text[row].as_py()!r} is no {demand}",
+                f"{self._label}row {self._rows_seen + row + 1}: {where}={text[row].as_py()!r} is no {demand}",
             )
             for row in rows
         ]

@@ -58,7 +58,7 @@ def unspoken(spec: SourceSpec, settings: Settings) -> Iterator[None]:
 
 def _unchain(error: BaseException) -> None:
     behind = error.__cause__ or error.__context__
-    if behind is None:
+    if behind is None or behind is error:  # an error may have been raised from itself
         return
     said = f"{behind} {behind!r}"
     if mask(said) != said:

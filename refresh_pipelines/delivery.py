@@ -12,7 +12,7 @@ from refresh_pipelines.errors import Interrupted, RefreshError, UpstreamRefused,
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Turn, Validators
 from refresh_pipelines.paging import Pager
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import Part
+from refresh_pipelines.stage import Part, naming
 from refresh_pipelines.window import Window
 
 
@@ -76,13 +76,15 @@ class _Collection:
         missing: list[tuple[str, RefreshError]] = []
         for value in values:
             window = replace(self.window, names={**self.window.names, name: value})
+            before = self.size
             try:
-                answers = self._unconditional(window)
+                with naming({name: value}):
+                    answers = self._unconditional(window)
             except RefreshError as error:
-                error.problem = f"{name}={value}: {error.problem}"
                 if not keep_rest or isinstance(error, Interrupted):
                     raise
                 missing.append((value, error))
+                self.size = before  # one value that is too large leaves room for the others
                 continue
             found += [(Part(answer.path, {name: value}), answer) for answer in answers]
         if not found:

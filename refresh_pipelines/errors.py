@@ -23,6 +23,21 @@ from refresh_pipelines.redact import mask
 ErrorClass = Literal["transient", "permanent", "contract", "busy", "interrupted", "internal"]
 
 
+# The list of all fields of a wide table is shorter.
+LONGEST = 6_000
+
+
+def _readable(text: str) -> str:
+    """Return what may be shown of words that are quoted from an answer.
+
+    Upstreams repeat requests with their keys, and an answer may be of any length and hold what upsets a terminal or
+    is refused by a database.
+    """
+    masked = mask(text)  # before it is cut: half a key is too much of it
+    shown = masked if len(masked) <= LONGEST else masked[:LONGEST] + " …"
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in shown)
+
+
 class RefreshError(Exception):
     """One refresh did not succeed.
 
@@ -37,8 +52,7 @@ class RefreshError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, problem: str, *, expected: str = "", came: str = "", todo: str = "") -> None:
-        # Some of it is quoted from an answer, and upstreams repeat requests in their answers.
-        self.problem, self.expected, self.came, self.todo = map(mask, (problem, expected, came, todo))
+        self.problem, self.expected, self.came, self.todo = map(_readable, (problem, expected, came, todo))
         self.source: str | None = None
         self.partition: str | None = None
         # What is known of the refresh that failed, for its record: rows seen and refused, the payload, the time spent.

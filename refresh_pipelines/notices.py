@@ -109,12 +109,18 @@ class Notices:
                 break
         return problems
 
-    def waiting(self) -> int:
-        """Return how many notices are not delivered yet."""
+    def waiting(self, source: str | None = None) -> int:
+        """Return how many notices are not delivered yet, of all sources or of one."""
         if not self.path.exists():
             return 0
+        query = "SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND source = coalesce(?, source)"
         with self._open() as connection:
-            return int(connection.execute("SELECT count(*) FROM outbox WHERE delivered_at IS NULL").fetchone()[0])
+            return int(connection.execute(query, [source]).fetchone()[0])
+
+    def forget(self, source: str) -> None:
+        """Remove the notices of a source that are not delivered yet."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM outbox WHERE delivered_at IS NULL AND source = ?", [source])
 
     def _body(self, failure: Failure, now: str) -> dict[str, Any]:
         port = self.settings.environ.get("REFRESH_UI_PORT", "3000")

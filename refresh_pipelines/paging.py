@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from refresh_pipelines.address import unrebase
 from refresh_pipelines.body import lookup
@@ -12,6 +12,7 @@ from refresh_pipelines.fetch import Payload, Turn
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.parse.container import open_payload
 from refresh_pipelines.parse.json import read_document, rows_of
+from refresh_pipelines.redact import redact
 from refresh_pipelines.spec import Paging, SourceSpec
 
 _ENDS = (None, "", False)
@@ -30,7 +31,8 @@ class Pager:
             raise ValueError(f"{spec.name} has no pages")
         self.spec, self.paging, self.upstream = spec, spec.request.paging, upstream
         self.number, self.rows = 1, 0
-        self._seen: set[str] = set()
+        self._marks: set[str] = set()
+        self._pages: set[str] = set()
 
     def first(self) -> Turn:
         """Return how the first page is asked for."""
@@ -56,7 +58,7 @@ class Pager:
             raise ContractViolation(
                 "the pages do not end",
                 expected=f"at most {self.paging.max_pages} pages (request.paging.max_pages)",
-                came=f"another one after {self.rows} rows",
+                came=f"another one after page {self.number}",
                 todo="Raise max_pages if the source is really that long.",
             )
         self.number += 1
@@ -69,6 +71,10 @@ class Pager:
         with open_payload(form, payload.path, self.spec.request.max_unpacked) as stream:
             document = read_document(stream.read(), form, Notes())
         count = len(rows_of(document, form, self.paging.total))
+        if count and payload.sha256 in self._pages:
+            # It does not heed which page is asked for. Its rows would even add up to the total it announces.
+            raise self._repeats("another page each time", f"the bytes of an earlier one as page {self.number}")
+        self._pages.add(payload.sha256)
         self.rows += count
         return document, count
 
@@ -84,15 +90,23 @@ class Pager:
         mark = payload.following if paging.next is None else lookup(document, paging.next)
         if mark in _ENDS:
             return None
-        if not isinstance(mark, str) or mark in self._seen:
+        if not isinstance(mark, str):
             raise ContractViolation(
-                "the pages repeat" if isinstance(mark, str) else "the mark of the next page is none",
-                expected=f"at {paging.next or 'the header Link'} another mark on each page",
-                came=f"{str(mark)[:60]!r} on page {self.number}",
+                "the mark of the next page is none",
+                expected=f"a text at {paging.next}",
+                came=f"{type(mark).__name__} on page {self.number}",
                 todo="Compare request.paging with the source's documentation.",
             )
-        self._seen.add(mark)
-        return self._turn(mark) if paging.kind == "cursor" else Turn(address=self._same_host(payload, mark))
+        mark = mark if paging.kind == "cursor" else self._same_host(payload, mark)
+        if mark in self._marks:
+            where, again = f"at {paging.next}" if paging.next else "in the header Link", redact(mark)[:60]
+            raise self._repeats(f"{where} another mark on each page", f"{again!r} again on page {self.number}")
+        self._marks.add(mark)
+        return self._turn(mark) if paging.kind == "cursor" else Turn(address=mark)
+
+    def _repeats(self, expected: str, came: str) -> ContractViolation:
+        todo = "Compare request.paging with the source's documentation."
+        return ContractViolation("the pages repeat", expected=expected, came=came, todo=todo)
 
     def _turn(self, mark: str | None) -> Turn:
         sized = {self.paging.size_param: str(self.paging.size)} if self.paging.size_param else {}
@@ -100,17 +114,30 @@ class Pager:
 
     def _same_host(self, payload: Payload, address: str) -> str:
         """Return the next address without our credential, which `fetch` adds; only the same host may have it."""
-        target = urlsplit(urljoin(payload.url, unrebase(address, self.upstream)))
-        if target.netloc != urlsplit(payload.url).netloc:
+        asked = urlsplit(payload.url)
+        try:
+            target = urlsplit(urljoin(payload.url, unrebase(address, self.upstream)))
+            same = _host(target) == _host(asked)
+        except ValueError:
+            raise ContractViolation(
+                "the address of the next page is none",
+                expected=f"an address on {asked.netloc}",
+                came=f"{len(address)} characters on page {self.number}",
+                todo="Look at the answer, then compare request.paging with the source's documentation.",
+            ) from None  # its text may hold the key
+        if not same:
             raise UpstreamRefused(
                 "the next page lies on another host",
-                expected=urlsplit(payload.url).netloc,
-                came=target.netloc,
+                expected=asked.netloc,
+                came=target.hostname or "no host",
                 todo="Look at the answer; a source may only be paged on its own host.",
             )
         auth = self.spec.request.auth
-        pairs = [pair for pair in parse_qsl(target.query, keep_blank_values=True) if not auth or pair[0] != auth.query]
-        return urlunsplit(target._replace(query=urlencode(pairs), fragment=""))
+        # Of the rest not a byte is changed: it may be signed.
+        pairs = [p for p in target.query.split("&") if not auth or unquote_plus(p.partition("=")[0]) != auth.query]
+        # Behind a proxy upstreams often write http. The key is not sent in the clear where it was not before.
+        scheme = asked.scheme if asked.scheme == "https" else target.scheme
+        return urlunsplit((scheme, asked.netloc, target.path, "&".join(pairs), ""))
 
     def _require_all(self, document: Any) -> None:
         path = self.paging.total
@@ -124,6 +151,11 @@ class Pager:
                 came=f"{self.rows} on {self.number} pages",
                 todo="The upstream may have changed while it was read: it will be tried again.",
             )
+
+
+def _host(parts: SplitResult) -> tuple[str | None, int | None]:
+    """Return host and port, None for the port that goes without saying. Raises ValueError where it is no number."""
+    return parts.hostname, parts.port if parts.port != {"https": 443, "http": 80}.get(parts.scheme) else None
 
 
 def _start(paging: Paging) -> int:

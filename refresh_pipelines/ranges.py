@@ -85,13 +85,14 @@ def spans(spec: SourceSpec, windows: Sequence[Window]) -> list[list[Window]]:
     by_other: dict[str | None, list[Window]] = {}
     for window in windows:
         by_other.setdefault(split_key(window.partition or "")[1], []).append(window)
+    return [span for same in by_other.values() for span in _neighbours(same, most)]
+
+
+def _neighbours(windows: Sequence[Window], most: int) -> list[list[Window]]:
     out: list[list[Window]] = []
-    for same in by_other.values():
-        for window in sorted(same, key=lambda window: window.partition or ""):
-            last = out[-1] if out else []
-            neighbour = last and last[0] in same and last[-1].end == window.start and len(last) < most
-            if neighbour:
-                last.append(window)
-            else:
-                out.append([window])
+    for window in sorted(windows, key=lambda window: window.partition or ""):
+        if out and out[-1][-1].end == window.start and len(out[-1]) < most:
+            out[-1].append(window)
+        else:
+            out.append([window])
     return out

@@ -27,7 +27,7 @@ from refresh_pipelines.parse import Notes
 from refresh_pipelines.scratch import scratch
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import Part, Staged, require_rows, stage
+from refresh_pipelines.stage import Part, Staged, naming, require_rows, stage
 from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.window import Window, since
@@ -116,11 +116,11 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
         return _not_yet(story, tools.clock(), error)
     tools.progress("staged")
     if story.known and story.known.content_hash == staged.content_hash:
-        return _with_missing(_same_rows(story, tools, answer, staged), answer)
-    return _with_missing(_commit(story, tools, answer, staged, known), answer)
+        return with_missing(_same_rows(story, tools, answer, staged), answer)
+    return with_missing(_commit(story, tools, answer, staged, known), answer)
 
 
-def _with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
+def with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
     """Call an outcome partial when some of what it needed did not come."""
     if answer.missing:
         outcome.outcome = "partial"
@@ -179,13 +179,13 @@ def _readable(story: _Story, answer: Delivery, rows: Path) -> Delivery:
     by_value: dict[tuple[tuple[str, str], ...], list[Part]] = {}
     for part in answer.parts:
         by_value.setdefault(tuple(part.names.items()), []).append(part)
-    for ((name, value),), parts in by_value.items():
+    for ((_, value),), parts in by_value.items():
         try:
-            stage(story.spec, parts, story.window, rows, Notes())
+            with naming(parts[0].names):
+                stage(story.spec, parts, story.window, rows, Notes())
         except RefreshError as error:
             if isinstance(error, Interrupted):
                 raise
-            error.problem = f"{name}={value}: {error.problem}"
             missing.append((value, error))
         else:
             good += parts

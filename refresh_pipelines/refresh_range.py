@@ -8,8 +8,10 @@ for the whole is raised, and the caller may then refresh the partitions one by o
 
 from __future__ import annotations
 
+import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,12 +21,15 @@ from refresh_pipelines.divide import divide
 from refresh_pipelines.errors import InternalError, RefreshError
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.parse import Notes
-from refresh_pipelines.refresh import Tools, first_state, loaded, published
+from refresh_pipelines.refresh import Tools, exclusive, first_state, loaded, published, with_missing
 from refresh_pipelines.scratch import scratch
+from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged, require_rows
 from refresh_pipelines.warehouse import Commit, LoadState
 from refresh_pipelines.window import Window
+
+_OTHER_FILES = 256
 
 
 @dataclass
@@ -40,6 +45,36 @@ class _Range:
     known: dict[str, LoadState] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
     seconds: Seconds = field(default_factory=Seconds)
+
+    @property
+    def label(self) -> str:
+        """The range in one word."""
+        return label_of([window.partition for window in self.windows])
+
+
+def label_of(keys: Sequence[str | None]) -> str:
+    """Return how messages name neighbouring partitions."""
+    return f"{keys[0]}...{keys[-1]}"
+
+
+@contextmanager
+def exclusive_all(spec: SourceSpec, keys: Sequence[str | None], settings: Settings) -> Iterator[float]:
+    """Let one process at a time refresh these partitions; yield the seconds waited. Raises as `exclusive`."""
+    _make_room(len(keys))
+    with ExitStack() as stack:
+        yield sum(stack.enter_context(exclusive(spec, key, settings)) for key in keys)
+
+
+def _make_room(files: int) -> None:
+    """Raise our limit of open files: each lock is one, and macOS gives a process 256."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OTHER_FILES + files
+    if limit == resource.RLIM_INFINITY or limit >= wanted:
+        return
+    with suppress(ValueError, OSError):  # where it may not be raised, the lock that has no room says so
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        )
 
 
 def refresh_range(
@@ -68,17 +103,17 @@ def refresh_range(
         RefreshError: the request or the payload as a whole failed; no partition has changed.
     """
     story = _Range(spec, windows, run_id, trigger, force, tools.clock().isoformat(timespec="seconds"))
-    label = f"{windows[0].partition}...{windows[-1].partition}"
     try:
-        where = scratch(tools.settings.data_dir, run_id, label, tools.clock())
+        where = scratch(tools.settings.data_dir, run_id, story.label, tools.clock())
         with unspoken(spec, tools.settings), where as folder:
             return _refresh(story, tools, folder)
     except RefreshError as error:
-        raise error.at(spec.name, label)  # noqa: B904 - the same error
+        raise error.at(spec.name, story.label)  # noqa: B904 - the same error
 
 
 def _refresh(story: _Range, tools: Tools, folder: Path) -> list[Outcome | RefreshError]:
     spec, windows = story.spec, story.windows
+    tools.warehouse.adopt(spec)
     states, story.seconds.wait = tools.warehouse.states(spec.source, spec.raw_table)
     story.known = {key: state for window in windows if (state := states.get(key := window.partition or ""))}
     for state in story.known.values():
@@ -113,7 +148,10 @@ def _commit(story: _Range, tools: Tools, answer: Delivery, pieces: Sequence[Stag
         state = first_state(story.spec, window, story.run_id, staged, known, tools.clock())
         # No hash of bytes: those of one partition alone have never been seen.
         state = replace(state, url=answer.url, published_at=published(story.spec, story.notes, state, answer))
-        commits[number] = Commit(story.spec, window.partition, staged, state, tools.progress)
+        commits[number] = Commit(story.spec, window.partition, staged, state)
+    if commits:
+        last = max(commits)
+        commits[last] = replace(commits[last], progress=tools.progress)
     begun = time.monotonic()
     merged = tools.warehouse.commit_all(list(commits.values())) if commits else []
     tools.progress("committed")
@@ -144,7 +182,10 @@ def _with_the_costs(
 ) -> list[Outcome | RefreshError]:
     """Book bytes and time on the first partition, so that sums over partitions are right."""
     good = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+    for _, error in answer.missing:
+        error.at(story.spec.name, story.label)
     for number, outcome in enumerate(good):
+        with_missing(outcome, answer)
         outcome.sha256 = answer.sha256
         if number == 0:
             outcome.bytes, outcome.seconds = answer.bytes, story.seconds

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refresh_pipelines.contract import Contract, staged_schema
-from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines.errors import ContractViolation, RefreshError
 from refresh_pipelines.measure import calculator, measure
 from refresh_pipelines.parse import Notes, parse
 from refresh_pipelines.spec import SourceSpec
@@ -27,6 +28,18 @@ class Part:
 
     path: Path
     names: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Put the values only one request had before what a RefreshError says, once, so that it tells which went wrong."""
+    try:
+        yield
+    except RefreshError as error:
+        label = "".join(f"{name}={value}: " for name, value in names.items())
+        if not error.problem.startswith(label):
+            error.problem = label + error.problem
+        raise
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,9 @@ def accept(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, pa
     contract = Contract(spec, window, notes, frozenset.intersection(*(frozenset(part.names) for part in parts)))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
         for part in parts:
-            for batch in contract.take(parse(spec, part.path, window, notes), part.names):
-                writer.write_batch(batch)
+            with naming(part.names):
+                for batch in contract.take(parse(spec, part.path, window, notes), part.names):
+                    writer.write_batch(batch)
     contract.conclude()
     return contract
 

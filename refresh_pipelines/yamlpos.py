@@ -157,6 +157,8 @@ class _Builder:
                 node, "this value is used again by an alias (*name), which is not read here", "write it out twice"
             )
         self._seen.add(id(node))
+        if node.tag == _TEXT and isinstance(node, yaml.ScalarNode):
+            return node.value
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return {key: self.build(value, (*loc, key)) for key, value in self._entries(node, loc)}
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -184,8 +186,6 @@ class _Builder:
                 yield key_node.value, value
 
     def _scalar(self, node: yaml.Node) -> Any:
-        if node.tag == _TEXT and isinstance(node, yaml.ScalarNode):
-            return node.value
         if node.tag not in _PLAIN_TAGS or not isinstance(node, yaml.ScalarNode):
             return self._refuse(node, f"the tag {node.tag} is not read here", "write a plain value")
         try:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,12 @@ def home(tmp_path: Path, empty_history: Path) -> Iterator[Home]:
 
     with Sandbox(SAMPLES) as sandbox:
         yield Home(tmp_path, empty_history, sandbox)
+
+
+@pytest.fixture
+def ran(record_property: Callable[[str, object], None]) -> Callable[[str, str], None]:
+    """Return what counts a payload that ran, `own` or `recorded`, for the summary below."""
+    return lambda source, kind: record_property("conformance", f"{source} {kind}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -28,6 +28,14 @@ def _bad(partition, verdicts):
     return {f"bad/{name}": (partition, verdict) for name, verdict in verdicts.items()}
 
 
+FRED_FX = {
+    **{f"{key}.json": (key, (24, 0, 1)) for key in _series("fred_fx")},
+    "revised/DEXUSEU.json": ("DEXUSEU", (29, 0, 1)),
+    "revised/DTWEXBGS.json": ("DTWEXBGS", (24, 0, 1)),
+    "revised/DEXCHUS.json": ("DEXCHUS", (24, 0, 1)),
+    **_bad("DEXUSEU", {name: verdict for name, verdict in FRED_ERRORS.items() if name != "error.xml"}),
+    **_bad("DEXUSEU", {"renamed-value.json": "contract", "withdrawn-400.json": "permanent"}),
+}
 FRED_RATES = {
     **{f"{key}.json": (key, (10, 0, 0) if key in EVERY_DAY else (9, 0, 1)) for key in _series("fred_rates")},
     "revised/DGS10.json": ("DGS10", (12, 0, 1)),
@@ -92,5 +100,6 @@ DECLARED_COMMODITIES = {
     "cftc_cot": COT,
     "cftc_cot_history": COT_HISTORY,
     "fred_conditions": FRED_CONDITIONS,
+    "fred_fx": FRED_FX,
     "fred_rates": FRED_RATES,
 }

@@ -1,12 +1,24 @@
-"""What the samples of NDBC and Sodir give: the partition, and counts (fetched, duplicates, filtered) or an error class.
-
-Of the same shape as the tables in test_conformance, which reads them.
-"""
+"""What the samples of the world energy sources hold: of each file the partition it belongs to, and its counts
+(fetched, duplicates, filtered) or its error class."""
 
 from __future__ import annotations
 
 Expected = tuple[str | None, tuple[int, int, int] | str]
 
+OGORA: dict[str, Expected] = {
+    "ogora2025delimit.zip": ("2025-01-01", (40, 1, 0)),
+    "ogoradelimit.zip": ("2026-01-01", (10, 0, 0)),
+    "revised/ogora2025delimit.zip": ("2025-01-01", (41, 1, 0)),
+    "revised/ogoradelimit.zip": ("2026-01-01", (13, 0, 0)),
+    "bad/18-columns.zip": ("2025-01-01", "contract"),
+    "bad/conflicting-duplicates.zip": ("2025-01-01", "contract"),
+    "bad/empty.zip": ("2025-01-01", "permanent"),
+    "bad/html-page.zip": ("2025-01-01", "permanent"),
+    "bad/no-member.zip": ("2025-01-01", "permanent"),
+    "bad/non-numeric-volume.zip": ("2025-01-01", "contract"),
+    "bad/other-year.zip": ("2025-01-01", "contract"),
+    "bad/truncated.zip": ("2025-01-01", "transient"),
+}
 REALTIME: dict[str, Expected] = {
     **{f"{station}.txt": (station, (25, 0, 0)) for station in ("44013", "44025", "46042", "TPLM2")},
     "revised/44013.txt": ("44013", (25, 0, 0)),
@@ -78,7 +90,8 @@ PRODUCTION: dict[str, Expected] = {
     "bad/truncated.csv": (None, "contract"),
     "bad/year-total.csv": (None, "contract"),
 }
-WORLDENERGY = {
+DECLARED_WORLDENERGY = {
+    "bsee_ogora": OGORA,
     "ndbc_stdmet": REALTIME,
     "ndbc_stdmet_history": HISTORY,
     "sodir_facilities": FACILITIES,

@@ -1,8 +1,7 @@
-"""The Commitments of Traders, from the API and from the yearly files, and the real files as recorded."""
+"""The Commitments of Traders, from the API and from the yearly files."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import runpy
@@ -10,19 +9,14 @@ import zipfile
 from datetime import date, datetime, timezone
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pytest
 
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.parse import Notes
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
-from refresh_pipelines.stage import stage
-from refresh_pipelines.window import window_of
 from refresh_pipelines_tests.workbench import NOW, Bench, builtin, rows_of
 
-RECORDED = Path(__file__).resolve().parent.parent.parent / "shared" / "upstream" / "cftc"
 BUILT: dict[str, bytes] = runpy.run_path(str(Path(__file__).with_name("make_cftc_samples.py")))["cftc_archives"]()
 COT, HISTORY = builtin("cftc_cot"), builtin("cftc_cot_history")
 API = "/publicreporting.cftc.gov/resource/72hh-3qpy.json"
@@ -200,35 +194,3 @@ def archive(body):
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archived:
         archived.writestr("f_year.txt", body)
     return out.getvalue()
-
-
-def read(recorded, spec, partition, folder):
-    payload = folder / "payload"
-    payload.write_bytes(archive(recorded.read_bytes()) if spec is HISTORY else recorded.read_bytes())
-    return stage(spec, [payload], window_of(spec, partition), folder / "rows.arrow", Notes())
-
-
-def test_a_recorded_file_holds_the_rows_and_positions_the_standard_library_finds(record_property, tmp_path):
-    for path in RECORDED.glob("f_year-*.txt"):
-        theirs = list(csv.DictReader(io.StringIO(path.read_text("ascii"))))
-        result = read(path, HISTORY, "2021-01-01", tmp_path)
-        record_property("conformance", "cftc_cot_history recorded")
-        table = result.table()
-        assert result.fetched == result.rows == len(theirs) == 529
-        for name, column in HISTORY.columns.items():
-            texts = [row[column.source].strip() for row in theirs]
-            if column.type in ("int", "bigint"):
-                assert pc.sum(table[name]).as_py() == sum(int(text) for text in texts if text != ".")
-            elif column.type == "text":
-                assert sorted(table[name].to_pylist()) == sorted(texts)
-        keys = {(row["contract_code"], row["report_date"].isoformat()) for row in table.to_pylist()}
-        assert keys == {(row["CFTC_Contract_Market_Code"].strip(), row["Report_Date_as_YYYY-MM-DD"]) for row in theirs}
-
-
-def test_recorded_reports_on_financial_futures_are_refused(record_property, tmp_path):
-    others = {"FinFutYY-a.txt": (HISTORY, "2026-01-01"), "socrata-tff-ES.json": (COT, "007601")}
-    for path in (path for path in RECORDED.glob("*") if path.name in others):
-        spec, partition = others[path.name]
-        record_property("conformance", f"{spec.source} recorded")
-        with pytest.raises(ContractViolation, match="is missing from the payload"):
-            read(path, spec, partition, tmp_path)

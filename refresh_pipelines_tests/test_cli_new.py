@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from refresh_pipelines.cli.main import main
 from refresh_pipelines_tests.command_home import ROOT
 from refresh_pipelines_tests.upstream import Upstream, answer
 
@@ -30,9 +32,10 @@ def files(folder):
 
 
 @pytest.fixture
-def shop(tmp_path):
+def shop(tmp_path, monkeypatch):
     """A folder as a person has it after `git clone`, with nothing of their own."""
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -40,6 +43,11 @@ def shop(tmp_path):
 def served():
     with Upstream(answer(PRICES)) as upstream:
         yield upstream
+
+
+def quick(*args, **environ):
+    """Run a command in this process, which stands in the folder."""
+    return CliRunner().invoke(main, args, env={"DAGSTER_HOME": None, **environ})
 
 
 def command(shop, *args, **environ):
@@ -69,7 +77,7 @@ def test_from_an_address_to_rows_in_a_table_by_the_commands_that_are_printed(sho
         for step, word in zip(steps, ("check", "parse", "run"), strict=True)
     )
     assert (check.returncode, parse.returncode, run.returncode) == (0, 0, 0), spoken(check) + spoken(run)
-    assert "2026-01-05   00123       diesel           1.549" in parse.stdout
+    assert "2026-01-05   00123       diesel  1.549" in parse.stdout
     assert "loaded" in run.stdout
     again = command(shop, "run", "fuel_prices", REFRESH_UPSTREAM="sandbox")
     assert "unchanged" in again.stdout, spoken(again)
@@ -78,9 +86,7 @@ def test_from_an_address_to_rows_in_a_table_by_the_commands_that_are_printed(sho
 
 
 def test_a_key_in_the_address_is_written_nowhere(shop, served):
-    made = command(
-        shop, "new", "energy/fuel_prices", "--url", f"{URL}?api_key=planted5ecret&a=1", REFRESH_UPSTREAM=served.base
-    )
+    made = quick("new", "energy/fuel_prices", "--url", f"{URL}?api_key=planted5ecret&a=1", REFRESH_UPSTREAM=served.base)
     assert served.seen[0][1].endswith("prices.csv?a=1&api_key=planted5ecret")
     assert "set EXAMPLE_API_KEY=" in made.stdout
     assert "planted5ecret" not in spoken(made)
@@ -93,8 +99,8 @@ def test_a_key_in_the_address_is_written_nowhere(shop, served):
 
 def test_a_key_is_not_in_the_message_when_the_upstream_refuses(shop):
     with Upstream(answer(b"api_key=planted5ecret is wrong", 403)) as upstream:
-        made = command(shop, "new", "a/b", "--url", f"{URL}?api_key=planted5ecret", REFRESH_UPSTREAM=upstream.base)
-    assert made.returncode == 1
+        made = quick("new", "a/b", "--url", f"{URL}?api_key=planted5ecret", REFRESH_UPSTREAM=upstream.base)
+    assert made.exit_code == 1
     assert "403" in made.stderr
     assert "planted5ecret" not in spoken(made)
     assert files(shop) == ["dagster.yaml"]
@@ -102,25 +108,25 @@ def test_a_key_is_not_in_the_message_when_the_upstream_refuses(shop):
 
 def test_nothing_is_overwritten_unless_it_is_asked_for(shop, served):
     arguments = ("new", "energy/fuel_prices", "--url", URL)
-    assert command(shop, *arguments, REFRESH_UPSTREAM=served.base).returncode == 0
+    assert quick(*arguments, REFRESH_UPSTREAM=served.base).exit_code == 0
     mine = shop / "catalog/energy/fuel_prices.yaml"
     mine.write_text(mine.read_text().replace("fuel_prices from", "mine from"))
-    again = command(shop, *arguments, REFRESH_UPSTREAM=served.base)
-    assert again.returncode == 1
+    again = quick(*arguments, REFRESH_UPSTREAM=served.base)
+    assert again.exit_code == 1
     assert "Nothing was written" in again.stderr
     assert "mine from" in mine.read_text()
-    assert command(shop, *arguments, "--force", REFRESH_UPSTREAM=served.base).returncode == 0
+    assert quick(*arguments, "--force", REFRESH_UPSTREAM=served.base).exit_code == 0
     assert "mine from" not in mine.read_text()
 
 
 def test_a_file_is_enough_and_the_address_can_follow(shop):
     (shop / "my prices.csv").write_bytes(PRICES)
-    made = command(shop, "new", "energy/fuel_prices", "--file", "my prices.csv", "--frequency", "weekly")
-    assert made.returncode == 0, spoken(made)
+    made = quick("new", "energy/fuel_prices", "--file", "my prices.csv", "--frequency", "weekly")
+    assert made.exit_code == 0, spoken(made)
     assert "write the address into request.url" in made.stdout
     assert (shop / "samples/fuel_prices/my_prices.csv").read_bytes() == PRICES
     assert "frequency: weekly" in (shop / "catalog/energy/fuel_prices.yaml").read_text()
-    assert command(shop, "check").returncode == 0
+    assert quick("check").exit_code == 0
 
 
 def test_an_own_catalogue_folder_is_used_and_env_is_left_alone(home):
@@ -150,15 +156,15 @@ def test_commands_work_as_printed_where_the_folder_is_not_among_the_settings(hom
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(shop, arguments, said):
-    made = command(shop, "new", *arguments)
-    assert made.returncode == 2
+    made = quick("new", *arguments)
+    assert made.exit_code == 2
     assert said in made.stderr
     assert files(shop) == ["dagster.yaml"]
 
 
 def test_a_page_in_place_of_data_is_named_and_nothing_is_written(shop):
     with Upstream(answer(b"<!DOCTYPE html><title>Sign in</title>")) as upstream:
-        made = command(shop, "new", "energy/oil", "--url", URL, REFRESH_UPSTREAM=upstream.base)
-    assert made.returncode == 1
+        made = quick("new", "energy/oil", "--url", URL, REFRESH_UPSTREAM=upstream.base)
+    assert made.exit_code == 1
     assert "web page" in made.stderr
     assert files(shop) == ["dagster.yaml"]

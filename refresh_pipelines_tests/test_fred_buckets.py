@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.parse import Notes
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.schedule import next_fires
 from refresh_pipelines.settings import SAMPLES
-from refresh_pipelines.stage import stage
-from refresh_pipelines.window import Window
 from refresh_pipelines_tests.workbench import NOW, Bench, builtin, rows_of
 
-RECORDED = sorted((Path(__file__).resolve().parent.parent.parent / "shared" / "upstream" / "fred").glob("obs*"))
 FX, RATES, CONDITIONS = builtin("fred_fx"), builtin("fred_rates"), builtin("fred_conditions")
 
 
@@ -93,15 +87,3 @@ def test_the_night_run_comes_on_five_days_a_week_also_when_the_clock_changes():
         ticks = next_fires(RATES.schedule.cron, RATES.schedule.timezone, change, 10)
         shown = [f"{tick.astimezone(zone):%a %H:%M}" for tick in ticks]
         assert shown == [f"{day} 02:05" for day in ("Wed", "Thu", "Fri", "Sat", "Tue") * 2]
-
-
-def test_recorded_series_hold_the_values_the_standard_library_finds(record_property, tmp_path):
-    for path in RECORDED:
-        name = path.stem.split("-")[1]
-        theirs = {row["date"]: row["value"] for row in json.loads(path.read_text())["observations"]}
-        for spec in (RATES, CONDITIONS):
-            result = stage(spec, [path], Window(name, names={"series_id": name}), tmp_path / "rows.arrow", Notes())
-            record_property("conformance", f"{spec.source} recorded")
-            ours = {row["obs_date"].isoformat(): row["value"] for row in result.table().to_pylist()}
-            assert ours == {day: float(value) for day, value in theirs.items() if value != "."}
-            assert result.filtered == list(theirs.values()).count(".")

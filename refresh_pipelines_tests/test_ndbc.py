@@ -1,4 +1,4 @@
-"""The two NDBC sources: samples and recordings through parser and contract, and refreshes against the sandbox."""
+"""The two NDBC sources: samples through parser and contract, and refreshes against the sandbox."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused, WrongPeriod
+from refresh_pipelines.errors import UpstreamRefused
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
@@ -17,17 +17,9 @@ from refresh_pipelines.window import due_keys, window_of
 from refresh_pipelines_tests import make_ndbc_samples
 from refresh_pipelines_tests.workbench import NOW, Bench, builtin
 
-RECORDED = Path(__file__).resolve().parent.parent.parent / "shared" / "upstream" / "ndbc"
 REALTIME, HISTORY = builtin("ndbc_stdmet"), builtin("ndbc_stdmet_history")
 ARCHIVE = "/www.ndbc.noaa.gov/data/historical/stdmet"
 BOSTON = "2025-01-01|44013"
-COLUMNS = {
-    "WDIR": "wind_dir_deg", "WSPD": "wind_speed_ms", "GST": "gust_ms", "WVHT": "wave_height_m",
-    "DPD": "dominant_period_s", "APD": "average_period_s", "MWD": "mean_wave_dir_deg", "PRES": "pressure_hpa",
-    "PTDY": "pressure_tendency_hpa", "ATMP": "air_temp_c", "WTMP": "water_temp_c", "DEWP": "dewpoint_c",
-    "VIS": "visibility_nmi", "TIDE": "tide_ft",
-}  # fmt: skip
-NINES = make_ndbc_samples.NINES
 
 
 @pytest.fixture
@@ -47,22 +39,6 @@ def rows_of(spec, path, partition, folder):
     return {row["obs_time"]: row for row in result.table().to_pylist()}
 
 
-def read_plainly(path, missing):
-    """Rows by time as the standard library reads them; `missing` says for each NDBC name what is no value."""
-    lines = [line.split() for line in path.read_text().splitlines()]
-    names = [name.lstrip("#") for name in lines[0]]
-    out = {}
-    for line in lines[2:]:
-        values = dict(zip(names, line, strict=True))
-        at = datetime(*(int(values[name]) for name in names[:5]), tzinfo=timezone.utc)
-        out[at] = {
-            COLUMNS[name]: None if text == missing.get(name, "MM") else float(text)
-            for name, text in values.items()
-            if name in COLUMNS
-        }
-    return out
-
-
 def documented_view():
     document = (Path(__file__).parent.parent / "docs" / "tables" / "ndbc_stdmet.md").read_text(encoding="utf-8")
     return document.split("```sql")[1].split("```")[0]
@@ -77,50 +53,6 @@ def test_the_samples_are_what_the_script_builds():
             else:
                 unpacked = [gzip.decompress(b) if b.startswith(b"\x1f\x8b") else b for b in (body, content)]
                 assert unpacked[0] == unpacked[1], name
-
-
-def test_a_recorded_realtime_file_has_the_values_the_standard_library_finds(tmp_path):
-    for path in RECORDED.glob("realtime2-*.txt"):
-        ours, theirs = rows_of(REALTIME, path, "44013", tmp_path), read_plainly(path, {})
-        assert len(ours) == len(theirs) == 1198
-        for at, values in theirs.items():
-            assert ours[at] == {"station_id": "44013", "obs_time": at, **values}
-
-
-def test_a_recorded_archive_file_has_the_values_the_standard_library_finds(tmp_path):
-    for path in RECORDED.glob("stdmet-*.txt"):
-        ours, theirs = rows_of(HISTORY, path, "2020-01-01|tplm2", tmp_path), read_plainly(path, NINES)
-        assert len(ours) == len(theirs) == 2498
-        for at, values in theirs.items():
-            assert ours[at] == {"station_id": "TPLM2", "obs_time": at, "pressure_tendency_hpa": None, **values}
-        real = [at for at, row in ours.items() if row["pressure_hpa"] == 999.0]
-        assert len(real) == 2
-        assert sum(row["wind_dir_deg"] == 99 for row in ours.values()) == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("station_realtime-41013.html", UpstreamRefused),
-        ("realtime2-44013.spec", ContractViolation),
-        ("realtime2-TPLM2.cwind", ContractViolation),
-        ("stdmet-tplm2h2020.txt", ContractViolation),
-    ],
-)
-def test_recorded_files_of_other_kinds_are_no_realtime_file(tmp_path, name, error):
-    for path in RECORDED.glob(name):
-        with pytest.raises(error):
-            rows_of(REALTIME, path, "44013", tmp_path)
-
-
-def test_recorded_files_of_other_kinds_and_years_are_no_year_of_the_archive(tmp_path):
-    for path in sorted(RECORDED.glob("*")):
-        with pytest.raises(RefreshError):
-            rows_of(HISTORY, path, "2019-01-01|tplm2", tmp_path)
-    for path in RECORDED.glob("stdmet-*"):
-        with pytest.raises(WrongPeriod) as caught:
-            rows_of(HISTORY, path, "2021-01-01|tplm2", tmp_path)
-        assert caught.value.earlier
 
 
 def test_nines_are_missing_where_their_column_says_so_and_values_elsewhere(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.errors import LONGEST, ContractViolation, UpstreamRefused
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.parse.csv import BLOCK, MOST_COLUMNS, read_csv
 from refresh_pipelines.spec import Format
@@ -19,7 +19,8 @@ BOM = b"\xef\xbb\xbf"
 
 
 def read(body: bytes, notes: Notes | None = None, **form):
-    batches = list(read_csv(io.BufferedReader(io.BytesIO(body)), Format(kind="csv", **form), notes or Notes()))
+    stream = io.BufferedReader(io.BytesIO(body), 1 << 18)  # as open_payload gives it
+    batches = list(read_csv(stream, Format(kind="csv", **form), notes or Notes()))
     return batches[0].schema.names, [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
 
 
@@ -85,6 +86,28 @@ def test_a_wrong_row_far_down_is_found_too():
 def test_a_header_that_names_a_field_twice_is_refused():
     with pytest.raises(ContractViolation, match="names a field twice; expected different names; got a, b"):
         read(b"b,a,c,a , b\n1,2,3,4,5\n")
+
+
+def test_bytes_of_a_wrong_row_are_shown_without_what_upsets_a_terminal():
+    with pytest.raises(ContractViolation, match="not regular") as caught:
+        read(b"PK\x03\x04\x1b[2J\n\x00,\x07,\x9b\n")
+    assert str(caught.value).isprintable()
+
+
+def test_a_header_of_names_without_end_is_shown_in_part():
+    with pytest.raises(ContractViolation, match="names a field twice") as caught:
+        read(b",".join(2 * [b"name %d" % i for i in range(2000)]) + b"\n")
+    assert len(str(caught.value)) < 2 * LONGEST
+
+
+def test_json_on_one_line_is_refused_at_first_sight():
+    with pytest.raises(ContractViolation, match=r"got \d+ fields or more"):
+        read(b'[{"t": "2015-01-01", "v": [1, 2, 3]}' + b', {"t": "2015-01-01", "v": [1, 2, 3]}' * 20_000 + b"]\n")
+
+
+def test_commas_in_quotes_are_no_fields():
+    shape = b'"POLYGON ((' + b"1 2, " * MOST_COLUMNS + b'3 4))"'
+    assert read(b"1," + shape + b"\n", fields=("id", "shape"))[0] == ["id", "shape"]
 
 
 def test_fields_without_a_name_get_one_by_position():

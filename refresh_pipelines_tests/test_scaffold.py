@@ -138,6 +138,7 @@ def test_of_several_lists_a_person_chooses_one(tmp_path):
         (b'{"a": 1}', "no list of objects"),
         (b"#YY  MM DD  WDIR\n2026 01 01  310\n", "lined up by spaces"),
         (b"day,value\n", "no rows to learn from"),
+        (b"day,value\n,\n", "no rows to learn from"),
         (b"a,b\n1,2\n1,2,3\n4,5\n", "no regular table"),
     ],
 )
@@ -219,6 +220,11 @@ def test_rows_that_are_repeated_do_not_spoil_a_key(tmp_path):
     assert "1 rows are identical to another one" in found.seen
 
 
+def test_a_row_of_commas_is_no_row(tmp_path):
+    reading = read(tmp_path, "id,v\na,1\n,\nb,2\n")
+    assert (reading.rows, reading.key.columns, reading.key.filled) == (2, ("id",), True)
+
+
 def test_without_any_key_all_is_said_and_the_last_row_wins(tmp_path):
     found = read(tmp_path, "id,v\na,1\na,\nb,2\n").key
     assert (found.columns, found.unique, found.filled) == (("id",), False, True)
@@ -231,6 +237,11 @@ def test_a_key_that_somebody_names_is_taken_and_judged(tmp_path):
     assert not read(tmp_path, "Day,Site,v\n2026-01-01,a,1\n2026-01-01,b,2\n", key=["day"]).key.unique
     with pytest.raises(RefreshError, match=r"--key names no column town; got day, v"):
         read(tmp_path, "day,v\n2026-01-01,1\n", key=["town"])
+
+
+def test_a_json_member_that_most_rows_lack_may_be_missing_from_an_answer(tmp_path):
+    reading = read(tmp_path, json.dumps([{"id": "a", "v": 1, "note": "x"}, {"id": "b", "v": 2}, {"id": "c", "v": 3}]))
+    assert {guess.name: guess.column.optional for guess in reading.columns} == {"id": False, "v": False, "note": True}
 
 
 def test_a_credential_in_an_address_becomes_a_variable():

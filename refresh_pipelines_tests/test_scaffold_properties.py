@@ -27,7 +27,7 @@ LETTERS = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=",;\
 WORDS = st.text(LETTERS, min_size=1, max_size=12).filter(str.strip)
 HEADERS = WORDS.filter(lambda text: not is_typed(text) and not text.strip().startswith(("{", "[", "<", "PK")))
 DAYS = st.dates(date(1900, 1, 1), date(2100, 1, 1))
-MOMENTS = st.datetimes(datetime.min.replace(year=1900), datetime.min.replace(year=2100))
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))  # noqa: DTZ001 - text without a zone is made of them
 KINDS = {
     "words": WORDS,
     "codes": st.integers(0, 99999).map("{:05}".format),
@@ -103,20 +103,29 @@ def written(folder, body):
     return spec, stage(spec, [payload], Window(), folder / "rows.arrow", Notes()), plan
 
 
+def says_something(value, column):
+    text = str(value).strip()
+    return text != "" and (column.type == "text" or text not in MISSING)
+
+
 def assert_nothing_is_lost(body, names, rows):
     with tempfile.TemporaryDirectory() as folder:
         spec, staged, plan = written(Path(folder), body)
         loaded = staged.table().to_pylist()
+    columns = {column.source or name: (name, column) for name, column in spec.columns.items()}
+    placed = [columns.get(name.strip()) or columns[name] for name in names]
+    if spec.format.kind == "csv":  # where a row without any value is none
+        rows = [
+            row for row in rows if any(says_something(v, column) for v, (_, column) in zip(row, placed, strict=True))
+        ]
     key = plan.reading.key
     if key.filled:
-        assert staged.fetched == len(rows) and staged.filtered == 0
+        assert staged.fetched == len(rows)
     if not (key.unique and key.filled and staged.duplicates == 0):
         return
-    fields = {column.source or name: name for name, column in spec.columns.items()}
     for row, got in zip(rows, loaded, strict=True):
-        for name, value in zip(names, row, strict=True):
-            column = fields[name.strip()] if name.strip() in fields else fields[name]
-            assert same(value, got[column], spec.columns[column]), (name, value, got[column])
+        for value, (name, column) in zip(row, placed, strict=True):
+            assert same(value, got[name], column), (name, value, got[name])
 
 
 @given(tables(), st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig"]), st.sampled_from(["", "gz", "zip"]))

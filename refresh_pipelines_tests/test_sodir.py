@@ -1,13 +1,11 @@
-"""The two Sodir sources: samples and recordings through parser and contract, and refreshes against the sandbox."""
+"""The two Sodir sources: samples through parser and contract, and refreshes against the sandbox."""
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +20,9 @@ from refresh_pipelines_tests.make_sodir_samples import layer, production, produc
 from refresh_pipelines_tests.upstream import Upstream, answer, fetch
 from refresh_pipelines_tests.workbench import NOW, Bench, builtin
 
-RECORDED = Path(__file__).resolve().parent.parent.parent / "shared" / "upstream" / "sodir"
 FACILITIES, PRODUCTION = builtin("sodir_facilities"), builtin("sodir_field_production")
 REPORT = "/factpages.sodir.no/public"
 GOOD = production_rows(range(1, 7))
-NUMBERS = {"int": int, "double": float}
 
 
 @pytest.fixture
@@ -62,38 +58,6 @@ def test_the_samples_are_what_the_script_builds():
     for source, build in make_sodir_samples.BUILT.items():
         for name, built in build().items():
             assert content((SAMPLES / source / name).read_bytes()) == content(built), name
-
-
-def packed(path, member="fclPoint.csv"):
-    body = io.BytesIO()
-    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(member, path.read_bytes())
-    return body.getvalue()
-
-
-def test_the_recorded_layer_has_the_values_the_standard_library_finds(staged):
-    for path in RECORDED.glob("fclPoint.csv"):
-        ours = {row["npdid"]: row for row in staged(FACILITIES, packed(path))}
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            theirs = list(csv.DictReader(file))
-        assert len(ours) == len(theirs) == 1179
-        for row in theirs:
-            mine = ours[int(row["fclNpdidFacility"])]
-            for name, column in FACILITIES.columns.items():
-                text = row[column.source]
-                missing = text in ("", *column.missing)
-                read = date.fromisoformat if column.type == "date" else NUMBERS.get(column.type, str.strip)
-                assert mine[name] == (None if missing else read(text[:10] if column.type == "date" else text)), name
-        assert "Vår Energi ASA" in {row["operator_name"] for row in ours.values()}
-
-
-def test_recorded_layers_of_other_kinds_and_empty_ones_are_refused(staged):
-    for name in ("apaAreaNet.csv", "pipLine.csv"):
-        for path in RECORDED.glob(name):
-            with pytest.raises(ContractViolation, match="is missing from the payload"):
-                staged(FACILITIES, packed(path))
-            with pytest.raises(UpstreamRefused, match="does not hold the declared member"):
-                staged(FACILITIES, packed(path, name))
 
 
 def test_a_layer_of_one_row_of_commas_is_an_empty_layer(staged):

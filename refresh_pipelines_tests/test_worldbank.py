@@ -1,4 +1,4 @@
-"""The World Bank's indicators: pages, refusals under status 200, withdrawn years, and real recorded answers."""
+"""The World Bank's indicators: pages, refusals under status 200 and withdrawn years."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import pytest
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.parse import Notes
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
-from refresh_pipelines.stage import require_rows, stage
-from refresh_pipelines.window import Window
 from refresh_pipelines_tests.workbench import NOW, Bench, builtin, rows_of
 
-RECORDED = sorted((Path(__file__).resolve().parent.parent.parent / "shared" / "upstream" / "worldbank").glob("*"))
 FARMING, WORK, FIRMS = builtin("worldbank_agriculture"), builtin("worldbank_employment"), builtin("worldbank_business")
 PATH = "/api.worldbank.org/v2/country/BEN/indicator/"
 YIELD, ARABLE = "AG.YLD.CREL.KG", "AG.LND.ARBL.ZS"
@@ -161,36 +157,3 @@ def test_the_documented_period_starts_are_first_days(bench, sandbox):
     statement = document.read_text().split("```sql\n")[1].split("```")[0]
     found = rows_of(bench.warehouse, f"SELECT date, period_start::text FROM ({statement})")
     assert dict(found) == written
-
-
-def read(path, folder):
-    result = stage(FARMING, [path], Window(), folder / "rows.arrow", Notes())
-    require_rows(FARMING, result)
-    return result
-
-
-def test_recorded_answers_hold_the_values_the_standard_library_finds(record_property, tmp_path):
-    for path in (path for path in RECORDED if path.name.startswith("indicator-")):
-        header, theirs = json.loads(path.read_text())
-        result = read(path, tmp_path)
-        record_property("conformance", "worldbank_agriculture recorded")
-        ours = {(row["indicator_id"], row["iso3"], row["date"]): row for row in result.table().to_pylist()}
-        assert (result.fetched, len(ours)) == (len(theirs), len(theirs))
-        for row in theirs:
-            mine = ours[row["indicator"]["id"], row["countryiso3code"], row["date"]]
-            assert (mine["value"], mine["decimals"]) == (row["value"], row["decimal"])
-            assert mine["indicator_name"] == row["indicator"]["value"].strip()
-            assert mine["obs_status"] is None and row["obs_status"] == ""
-            assert (mine["source_id"], mine["upstream_last_updated"].isoformat()) == (
-                int(header["sourceid"]), header["lastupdated"],
-            )  # fmt: skip
-
-
-def test_recorded_faults_get_the_verdict_they_should(record_property, tmp_path):
-    verdicts = {"countries-page1.json": "contract", "fault-200-invalid-indicator.json": "permanent"}
-    verdicts["fault-400-invalid-source.html"] = "permanent"
-    for path in (path for path in RECORDED if path.name in verdicts):
-        record_property("conformance", "worldbank_agriculture recorded")
-        with pytest.raises(RefreshError) as caught:
-            read(path, tmp_path)
-        assert caught.value.error_class == verdicts[path.name]

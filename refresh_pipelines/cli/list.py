@@ -83,12 +83,15 @@ def partition_words(partitions: Partitions | None) -> str | None:
     """Return in a few words the pieces a source is refreshed in; None if it is one piece."""
     if partitions is None:
         return None
-    if partitions.time and partitions.start_at:
-        start = partitions.start_at
-        since = f"{start:%Y-%m-%d}" if partitions.time != "hour" else f"{start:%Y-%m-%d %H:%M}"
-        return f"each {partitions.time} since {since}"
+    if partitions.dynamic:
+        return f"each {partitions.dynamic} that is added"
     name = partitions.dimension or ""
-    return f"{len(partitions.static.get(name, ()))} of {name}"
+    keys = f"{len(partitions.static.get(name, ()))} of {name}"
+    if partitions.time is None or partitions.start_at is None:
+        return keys
+    start = partitions.start_at
+    since = f"{start:%Y-%m-%d}" if partitions.time != "hour" else f"{start:%Y-%m-%d %H:%M}"
+    return f"each {partitions.time} since {since}" + (f" x {keys}" if name else "")
 
 
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:

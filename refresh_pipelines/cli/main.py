@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import click
 
+from refresh_pipelines.errors import RefreshError
+
 
 class Lazy(NamedTuple):
     """Where a command is, below `refresh_pipelines.`, and its line in the help."""
@@ -29,6 +31,7 @@ COMMANDS: dict[str, Lazy] = {
     "run": Lazy("cli.run", "run", "Refresh sources now and say what each refresh did."),
     "status": Lazy("cli.status", "status", "Show which sources are fresh, late or failing."),
     "history": Lazy("cli.history", "history", "Show past refreshes and what they did."),
+    "retire": Lazy("cli.retire", "retire", "Remove what a deleted source has left, or forget rows to load them anew."),
     "sql": Lazy("cli.sql", "sql", "Ask the warehouse a question in SQL, read only."),
     "sandbox": Lazy("cli.sandbox", "sandbox", "Serve the bundled samples in place of the real hosts."),
 }
@@ -59,6 +62,13 @@ class LazyGroup(click.Group):
             near = get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what it could not do for the machine's sake is one message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except RefreshError as error:
+            raise click.ClickException(str(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any."""

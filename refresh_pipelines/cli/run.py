@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from refresh_pipelines.notices import Notices
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.warehouse import open_warehouse
 
 _HEADERS = (
     "SOURCE", "PARTITION", "OUTCOME", "FETCHED", "ADDED", "UPDATED", "UNCHANGED", "DELETED", "SECONDS",
@@ -120,11 +122,12 @@ def _run_all(
     from refresh_pipelines.orchestration.past import past_of  # noqa: PLC0415
     from refresh_pipelines.orchestration.runner import Order, run_order  # noqa: PLC0415
 
+    warehouse = open_warehouse(settings)
     with open_instance(settings) as instance:
         orders = []
         for spec in specs:
             try:
-                past = past_of(instance, spec, wanted.partitions) if wanted.needs_history(spec) else None
+                past = past_of(instance, spec, warehouse, wanted.partitions) if wanted.needs_history(spec) else None
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
             runs = _runs(spec, wanted, past.dynamic, past.succeeded) if past else _runs(spec, wanted)
@@ -189,10 +192,19 @@ def _print(outcomes: list[Outcome], settings: Settings) -> None:
     # A missing key is the same sentence for every partition.
     for verdict, message in dict.fromkeys((o.outcome, o.message) for o in outcomes if o.message):
         click.echo(f"\n{verdict}: {message}", err=verdict == "failed")
-    waiting = Notices(settings).waiting()
+    _say_waiting(Notices(settings))
+    click.echo(_next(outcomes, settings))
+
+
+def _say_waiting(notices: Notices) -> None:
+    try:
+        waiting = notices.waiting()
+    except sqlite3.Error as error:
+        text = f"Notices cannot be written to {notices.path}: {error}. Move that file away; a new one is then made."
+        click.echo(f"\n{text}", err=True)
+        return
     if waiting:
         click.echo(f"\nThe webhook did not take {waiting} notice(s); later runs and the daemon send them.", err=True)
-    click.echo(_next(outcomes, settings))
 
 
 def _next(outcomes: list[Outcome], settings: Settings) -> str:

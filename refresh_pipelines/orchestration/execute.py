@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import TypeVar
 
 import dagster as dg
@@ -20,6 +19,7 @@ from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.notices import Failure
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
+from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
     keeps_rest,
@@ -38,7 +38,7 @@ from refresh_pipelines.proxy import proxy_secrets
 from refresh_pipelines.ranges import spans
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refresh import exclusive, refresh
-from refresh_pipelines.refresh_range import refresh_range
+from refresh_pipelines.refresh_range import exclusive_all, label_of, refresh_range
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.warehouse import LoadState
 from refresh_pipelines.window import window_of
@@ -54,7 +54,8 @@ def execute(context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Works
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
     try:
-        yield from _Run(context, spec, workshop).execute()
+        with many_events(context.instance, context.run_id):
+            yield from _Run(context, spec, workshop).execute()
     except dg.DagsterExecutionInterruptedError:
         # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
         stopped = dg.Failure(f"{spec.name}: the run was cancelled.", allow_retries=False)
@@ -71,6 +72,7 @@ class _Run:
         self.tools = workshop.tools(self._progress, self._recover)
         self.last_try = context.retry_number >= spec.retry.attempts - 1
         self.bad: list[tuple[Outcome, RefreshError]] = []
+        self.said: set[str] = set()
         self.partial: list[Outcome] = []
         self.stopped = False
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
@@ -84,13 +86,13 @@ class _Run:
         keys = self._keys()
         self._refuse_without_credential(keys)
         settled = self._settled()
+        self.partial += [outcome for outcome in settled.values() if outcome.outcome == "partial"]
         for group in self._groups([key for key in keys if key not in settled]):
-            if len(group) > 1 and self._refresh_together(group):
-                continue
-            for key in group:
-                yield from self._refresh_alone(key, only=len(keys) == 1)
-                if self.stopped:
-                    break
+            if not (len(group) > 1 and self._refresh_together(group)):
+                for key in group:
+                    yield from self._refresh_alone(key, only=len(keys) == 1)
+                    if self.stopped:
+                        break
             if self.stopped:
                 break
         before = [outcome for outcome in settled.values() if outcome.outcome == "failed"]
@@ -107,36 +109,36 @@ class _Run:
 
     def _refresh_together(self, keys: Sequence[str | None]) -> bool:
         """Refresh neighbouring partitions with one request; False if each must be looked at by itself."""
-        started = self._now()
+        started, reported = self._now(), set()
+        problem: RefreshError
         try:
-            with ExitStack() as stack:
-                wait = sum(stack.enter_context(exclusive(self.spec, key, self.workshop.settings)) for key in keys)
-                results = self._attempt(
-                    str(keys[0]),
-                    lambda: refresh_range(
-                        self.spec,
-                        [window_of(self.spec, key) for key in keys],
-                        self.tools,
-                        run_id=self.context.run_id,
-                        trigger=self.trigger,
-                        force=self._forced,
-                    ),
-                )
+            with exclusive_all(self.spec, keys, self.workshop.settings) as wait:
+                results = self._attempt(label_of(keys), lambda: self._many(keys))
                 self.context.log.info(_range_sentence(self.spec, keys, results, wait))
                 for key, result in zip(keys, results, strict=True):
-                    if isinstance(result, Outcome):
-                        self.context.log_event(materialization(self.spec, result))
-                    else:
-                        self._remember_failure(key, result, started)
+                    reported.add(key)
+                    self._report(key, result, started)
         except (ContractViolation, NotHere) as error:
             self.context.log.warning(f"{error} Each of these partitions is now refreshed by itself.")
             return False
         except RefreshError as error:
-            for key in keys:
-                self._remember_failure(key, error, started)
+            problem = error
         except dg.DagsterExecutionInterruptedError:
-            self._remember_failure(keys[0], self._cancelled(keys[0]), started)
+            problem = self._cancelled(label_of(keys))
+        else:
+            return True
+        for key in keys:
+            if key not in reported:
+                self._remember_failure(key, problem, started)
         return True
+
+    def _report(self, key: str | None, result: Outcome | RefreshError, started: str) -> None:
+        """Say what became of one partition of several that one request served."""
+        if isinstance(result, RefreshError):
+            self._remember_failure(key, result, started)
+            return
+        self.partial += [result] if result.outcome == "partial" else []
+        self.context.log_event(materialization(self.spec, result))
 
     def _refresh_alone(self, key: str | None, *, only: bool) -> Iterator[Result]:
         started = self._now()
@@ -146,7 +148,8 @@ class _Run:
             self._remember_failure(key, error, started)
 
     def _remember_failure(self, key: str | None, error: RefreshError, started: str) -> None:
-        if not any(str(error) == str(known) for _, known in self.bad):
+        if str(error) not in self.said:
+            self.said.add(str(error))
             self.context.log.error(str(error))  # tracebacks go to the debug log, redacted
         self.bad.append((self._failed(key, error, started), error))
         self.stopped = self.stopped or isinstance(error, Interrupted)
@@ -156,7 +159,7 @@ class _Run:
 
     def _completeness(self) -> dg.AssetCheckResult:
         """Return the check `complete`: whether every request of every partition was answered."""
-        text = "; ".join(outcome.message or "" for outcome in self.partial)
+        text = "; ".join(dict.fromkeys(outcome.message or "" for outcome in self.partial))
         return dg.AssetCheckResult(
             check_name=COMPLETE, passed=not self.partial, description=text or "every request was answered"
         )
@@ -238,6 +241,11 @@ class _Run:
         run_id = self.context.run_id
         return refresh(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
 
+    def _many(self, keys: Sequence[str | None]) -> list[Outcome | RefreshError]:
+        windows = [window_of(self.spec, key) for key in keys]
+        run_id = self.context.run_id
+        return refresh_range(self.spec, windows, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+
     def _attempt(self, key: str | None, action: Callable[[], Done]) -> Done:
         try:
             return action()
@@ -275,7 +283,7 @@ class _Run:
                 self.context.log_event(observation(self.spec, outcome))
         outcomes = [*before, *(outcome for outcome, _ in bad)]
         if not again:
-            self._tell(outcomes)
+            self._tell([*outcomes, *self.partial])
         text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in outcomes))
         if len(keys) > 1:
             names = listed([str(outcome.partition) for outcome in outcomes])

@@ -15,7 +15,10 @@ import dagster as dg
 import yaml
 from filelock import FileLock
 
-from refresh_pipelines.settings import Settings
+from refresh_pipelines.errors import RefreshError
+from refresh_pipelines.orchestration.trouble import require_folder, told
+from refresh_pipelines.settings import Settings, SettingsError
+from refresh_pipelines.whole import write_whole
 
 _FOLDERS = (
     ("storage", "sqlite", "base_dir"),
@@ -43,9 +46,18 @@ def prepare(settings: Settings) -> Path:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """Return the instance, creating its storage if this is the first start."""
+    """Return the instance, creating its storage if this is the first start.
+
+    Raises:
+        InternalError: the data folder or Dagster's storage in it cannot be used, on disk or by right.
+    """
+    with told(settings, "Dagster's history", "Nothing was started."):
+        return _opened(settings)
+
+
+def _opened(settings: Settings) -> dg.DagsterInstance:
+    require_folder(settings)
     home = prepare(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.data_dir / ".first-start.lock"):
         instance = dg.DagsterInstance.from_config(str(home)) if (home / "dagster.yaml").exists() else None
         instance = instance or dg.DagsterInstance.get()
@@ -71,12 +83,13 @@ def _moved(settings: Settings) -> Path:
     text = "# Written by refresh_pipelines from dagster.yaml of the root; edit that one.\n" + yaml.safe_dump(config)
     if not target.exists() or target.read_text() != text:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".dagster.{os.getpid()}.yaml")
-        temporary.write_text(text)
-        temporary.replace(target)
+        write_whole(target, text)
     return settings.data_dir
 
 
 if __name__ == "__main__":
-    open_instance(Settings.load()).dispose()
+    try:
+        open_instance(Settings.load()).dispose()
+    except (RefreshError, SettingsError) as error:
+        sys.exit(str(error))
     sys.stdout.write(os.environ["DAGSTER_HOME"] + "\n")

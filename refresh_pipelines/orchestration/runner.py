@@ -18,6 +18,7 @@ from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import range_tags
 from refresh_pipelines.orchestration.tags import FORCE, run_tags
+from refresh_pipelines.orchestration.trouble import told
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
@@ -43,6 +44,9 @@ def run_order(
 
     A missing credential ends it as `blocked` before any run exists.
 
+    Raises:
+        InternalError: the run could not be recorded.
+
     Args:
         instance: where the run and its events are written.
         order: what to refresh.
@@ -56,6 +60,12 @@ def run_order(
         message = f"{spec.name}: set {variable} in the environment or in .env"
         keys: Sequence[str | None] = order.keys or (None,)
         return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
+    with told(settings, "Dagster's history", f"The refresh of {spec.name} may have been made and not recorded."):
+        return _execute(instance, order, force=force, verbose=verbose)
+
+
+def _execute(instance: dg.DagsterInstance, order: Order, *, force: bool, verbose: bool) -> list[Outcome]:
+    spec = order.spec
     run_id = execute_asset_run(
         instance,
         ("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),

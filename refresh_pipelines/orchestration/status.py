@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +18,7 @@ from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.schedule import cron_of, next_fires
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.whole import write_whole
 
 _LOOK_BACK = 100
 _FIELDS = (
@@ -46,9 +46,7 @@ def write_status_file(instance: dg.DagsterInstance, settings: Settings) -> None:
     at = now.isoformat(timespec="seconds")
     path = settings.data_dir / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".status.{os.getpid()}.json")
-    temporary.write_text(json.dumps({"version": 1, "generated_at": at, "heartbeat": at, "sources": items}, indent=1))
-    temporary.replace(path)
+    write_whole(path, json.dumps({"version": 1, "generated_at": at, "heartbeat": at, "sources": items}, indent=1))
 
 
 def _item(

@@ -65,11 +65,17 @@ class Guess:
 
 
 def guess_columns(table: pa.Table) -> list[Guess]:
-    """Return a column for each field of a payload's rows, which are all text."""
+    """Return a column for each field of a payload's rows, which are all text.
+
+    A field that most rows do not have at all (only JSON can do that) may be missing from a whole answer one day.
+    """
     names = plain_names(table.column_names)
     guesses = []
     for field, name in zip(table.column_names, names, strict=True):
-        column, remark = guess(table.column(field).combine_chunks(), name)
+        values = table.column(field).combine_chunks()
+        column, remark = guess(values, name)
+        if 2 * values.null_count > len(values):
+            column = column.model_copy(update={"optional": True})
         guesses.append(Guess(name, field, column, remark))
     return guesses
 

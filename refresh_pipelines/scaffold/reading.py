@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,18 @@ def read_payload(path: Path, probe: SourceSpec, hints: Hints | None = None, key:
             first = first or error
             continue
         guesses = guess_columns(table)
-        if not table.num_rows or not guesses:
+        rows = pa.table({guess.name: _typed(table, guess) for guess in guesses})
+        if form.kind == "csv" and guesses:
+            rows = rows.filter(_filled(rows))
+        if not rows.num_rows or not guesses:
             raise UpstreamRefused(
                 "the payload holds no rows to learn from",
                 expected="a header and at least one row",
                 came="fields " + (", ".join(table.column_names) or "none"),
                 todo="Give an address or a file with rows, or say --no-header if the first line is one.",
             )
-        rows = pa.table({guess.name: _typed(table, guess) for guess in guesses})
         chosen = judge_key(rows, _named(key, guesses)) if key else guess_key(rows, guesses)
-        return Reading(form, tuple(guesses), chosen, table.num_rows, left_out)
+        return Reading(form, tuple(guesses), chosen, rows.num_rows, left_out)
     raise UpstreamRefused(
         "the payload is no regular table",
         came=first.came if first else "no row",
@@ -118,6 +121,12 @@ def _typed(table: pa.Table, guess: Guess) -> pa.Array:
     values = cast_text(table[guess.field].combine_chunks(), guess.column)[0]
     # Warehouses take -0.0 and 0.0 for one value, Arrow does not.
     return pc.add(values, 0.0) if guess.column.type == "double" else values
+
+
+def _filled(rows: pa.Table) -> pa.ChunkedArray:
+    """Return which rows have any value: of a CSV the others are none."""
+    masks = [pc.is_valid(column) for column in rows.columns]
+    return reduce(pc.or_, masks)
 
 
 def _named(key: Sequence[str], guesses: Sequence[Guess]) -> tuple[str, ...]:

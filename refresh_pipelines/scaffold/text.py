@@ -105,6 +105,8 @@ def _column(guess: Guess) -> Iterator[str]:
     codes = [code for code in column.missing if code]
     if codes:
         yield f"missing: [{', '.join(map(quoted, codes))}]"
+    if column.optional:
+        yield "optional: true"
 
 
 def _key(reading: Reading) -> Iterator[str]:

@@ -21,6 +21,7 @@ from refresh_pipelines.warehouse.leftovers import find_remains, loaded_sources, 
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.merge import merge
 from refresh_pipelines.warehouse.state import ensure_state_tables, read_states, write_state
+from refresh_pipelines.warehouse.tables import ensure_table
 
 _HELD = re.compile(r"Could not set lock on file|different configuration than existing connections")
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
@@ -55,10 +56,13 @@ class DuckDBWarehouse:
     def commit_all(self, commits: Sequence[Commit]) -> list[Merged]:
         """See `Warehouse.commit_all`."""
         out = []
+        tables: dict[str, str] = {}
         with self._writing() as (connection, wait):
             for commit in commits:
-                merged = merge(connection, commit, wait)
-                merged = replace(merged, state=replace(merged.state, table=commit.spec.raw_table))
+                spec = commit.spec
+                tables[spec.source] = tables.get(spec.source) or ensure_table(connection, spec)
+                merged = merge(connection, commit, wait, tables[spec.source])
+                merged = replace(merged, state=replace(merged.state, table=spec.raw_table))
                 write_state(connection, merged.state)
                 out.append(merged)
                 commit.progress("merged")

@@ -41,8 +41,8 @@ def held(path: Path, timeout: float, what: str) -> Iterator[float]:
         ) from error
     except OSError as error:
         raise InternalError(
-            f"{what} cannot be locked",
-            expected=f"a folder to write {path.name} in",
+            f"the lock {path.name} cannot be made",
+            expected=f"a folder {path.parent} that can be written",
             came=str(error),
             todo="Check REFRESH_DATA_DIR and REFRESH_WAREHOUSE, their rights and the disk.",
         ) from error

@@ -15,8 +15,11 @@ from refresh_pipelines.warehouse.base import Commit, Merged
 from refresh_pipelines.warehouse.tables import ensure_table
 
 
-def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) -> Merged:
+def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, table: str = "") -> Merged:
     """Bring the partition to what is staged and return what that took.
+
+    Args:
+        table: what `ensure_table` said of this source earlier in the transaction.
 
     Raises:
         ContractViolation: a staged key belongs to another source, or to another partition of a
@@ -25,7 +28,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) ->
         InternalError: the counts do not add up; the transaction must be rolled back.
     """
     spec, staged = commit.spec, commit.staged
-    table = ensure_table(connection, spec)
+    table = table or ensure_table(connection, spec)
     connection.register("staged", staged.table())
     try:
         step = _Step(connection, commit, table)
@@ -54,18 +57,16 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float) ->
             f"({', '.join(spec.merge_key)}); otherwise please report it.",
         )
     changed = bool(added or updated or deleted)
+    partition_rows, cursor = step.rows_and_cursor()
     state = replace(
         commit.state,
         counts=counts,
         outcome="empty" if not staged.rows else "loaded" if changed else "unchanged",
         data_version=staged.content_hash if changed or not commit.state.data_version else commit.state.data_version,
         changed_at=commit.state.committed_at if changed else commit.state.changed_at,
-        cursor=step.cursor(),
+        cursor=cursor,
     )
-    partition_rows = step.count(
-        "WHERE _source = ? AND _partition IS NOT DISTINCT FROM ?", [spec.source, commit.partition]
-    )
-    return Merged(state, partition_rows, step.count("", []), wait)
+    return Merged(state, partition_rows, step.table_rows(), wait)
 
 
 class _Step:
@@ -77,9 +78,9 @@ class _Step:
         self.partition, self.state = commit.partition, commit.state
         self.same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self.spec.merge_key)
 
-    def count(self, condition: str, values: list[object]) -> int:
-        """Count rows of the table; `condition` is a WHERE clause of ours."""
-        row = first_row(self.connection, f"SELECT count(*) FROM {self.table} {condition}", values)  # noqa: S608
+    def table_rows(self) -> int:
+        """Count the rows of the table."""
+        row = first_row(self.connection, f"SELECT count(*) FROM {self.table}")  # noqa: S608 - quoted identifier
         return int(row[0]) if row else 0
 
     def refuse_foreign_rows(self) -> None:
@@ -157,17 +158,17 @@ class _Step:
             ("source", "partition", "now", "run"),
         )
 
-    def cursor(self) -> str | None:
-        """Return the newest accepted value of `partitions.column` as ISO text."""
+    def rows_and_cursor(self) -> tuple[int, str | None]:
+        """Return the rows of this partition, and the newest accepted value of `partitions.column` as ISO text."""
         column = self.spec.partitions.column if self.spec.partitions else None
-        if column is None:
-            return None
+        newest = f"max({quote(column)})" if column else "NULL"
         row = first_row(
             self.connection,
-            f"SELECT max({quote(column)}) FROM {self.table} WHERE _source = ? AND _partition IS NOT DISTINCT FROM ?",  # noqa: S608
+            f"SELECT count(*), {newest} FROM {self.table} WHERE _source = ? AND _partition IS NOT DISTINCT FROM ?",  # noqa: S608
             [self.spec.source, self.partition],
         )
-        return row[0].isoformat() if row and row[0] is not None else None
+        rows, last = row or (0, None)
+        return int(rows), None if last is None else last.isoformat()
 
     def _run(self, statement: str, names: tuple[str, ...]) -> int:
         known = {
