@@ -21,14 +21,21 @@ from refresh_pipelines import __version__
 from refresh_pipelines.address import guard, rebase, unrebase
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.credentials import credential
-from refresh_pipelines.errors import InternalError, UpstreamRefused
+from refresh_pipelines.errors import InternalError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.proxy import Route, proxy_secrets, route_of
 from refresh_pipelines.redact import redact
-from refresh_pipelines.refusal import NotHere, Refusal, verdict
+from refresh_pipelines.refusal import NotHere, Refusal, may_pass, verdict
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Request, SourceSpec
 from refresh_pipelines.transfer import ACCEPT_ENCODING, body_chunks
-from refresh_pipelines.tries import BUDGET, TryFailed, proxy_wants_password, retry_after, transport_failed
+from refresh_pipelines.tries import (
+    BUDGET,
+    SLOW_WAITS,
+    TryFailed,
+    proxy_wants_password,
+    retry_after,
+    transport_failed,
+)
 from refresh_pipelines.window import Window, fill
 
 __all__ = ["Fetcher", "NotHere", "NotModified", "Payload", "Validators"]
@@ -215,6 +222,7 @@ class _Call:
     def _once(self) -> Payload | NotModified:
         with self._follow() as response:
             if response.status_code == 200:
+                self._refuse_stale(response)
                 return self._store(response)
             if response.status_code == 304 and self.conditional:
                 return NotModified(self.shown)
@@ -328,13 +336,28 @@ class _Call:
         head = page_head(path)
         if head is not None:
             kind = response.headers.get("Content-Type", "no content type")
-            raise NotHere(
+            page = NotHere(
                 f"{self.shown} answered status 200 with a web page",
                 page=True,
                 expected=expected_kind(self.spec),
                 came=self._clean(f"{kind}, beginning {excerpt(head)}"),
                 todo="Open the address in a browser: it may have moved; then correct request.url.",
             )
+            if may_pass(head, self.request):
+                raise TryFailed(page, SLOW_WAITS)
+            raise page
+
+    def _refuse_stale(self, response: requests.Response) -> None:
+        for name, value in self.request.stale.items():
+            said = response.headers.get(name, "")
+            if said.strip().lower() == value.lower():
+                stale = UpstreamUnavailable(
+                    f"{self.shown} says that its data are not current",
+                    expected=f"an answer without {name}: {value} (request.stale)",
+                    came=self._clean(f"{name}: {said}"),
+                    todo="It will be tried again.",
+                )
+                raise TryFailed(stale)
 
     def _refused(self, response: requests.Response) -> Exception:
         if response.status_code == 407 and self.route.proxy:

@@ -55,16 +55,12 @@ def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequen
     return Unique(rows, duplicates, content_hash)
 
 
-def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = first_row(connection, query)
-    return int(row[0]) if row else 0
-
-
 def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> int:
     """Make the rows unique by merge key and return how many were dropped for it."""
     columns = ", ".join(quote(name) for name in key)
-    rows = _scalar(connection, "SELECT count(*) FROM staged")
-    if not key or rows == _scalar(connection, f"SELECT count(*) FROM (SELECT 1 FROM staged GROUP BY {columns})"):  # noqa: S608 - quoted identifiers
+    counted = f"SELECT count(*), coalesce(sum(rows), 0) FROM (SELECT count(*) AS rows FROM staged GROUP BY {columns})"  # noqa: S608 - quoted identifiers
+    keys, rows = (first_row(connection, counted) or (0, 0)) if key else (0, 0)
+    if keys == rows:
         return 0
     if spec.load.duplicates == "last":
         unique = _last_values(connection, spec, key, path)
@@ -76,7 +72,7 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequ
         writer.write_table(unique.cast(staged_schema(spec)))
     replacement.replace(path)
     connection.register("staged", unique)
-    return rows - int(unique.num_rows)
+    return int(rows) - int(unique.num_rows)
 
 
 def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> pa.Table:

@@ -57,6 +57,8 @@ def between(spec: SourceSpec, keys: Sequence[str], first: str | None, last: str 
     if len(others) > 1:
         raise ValueError(f"{spec.name}: a range lies along time, so {first} and {last} must name the same static key")
     only = next(iter(others), None)
+    for end in (first, last):
+        _place(spec, keys, end if only else None, 0)
     chosen = [key for key in keys if only is None or split_key(key)[1] == only]
     periods = list(dict.fromkeys(split_key(key)[0] for key in chosen))
     ends = [end and split_key(end)[0] for end in (first, last)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from refresh_pipelines.body import excerpt, lookup
 from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
-from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.spec import Request, SourceSpec
 from refresh_pipelines.tries import NO_WAITS, SLOW_WAITS, TryFailed
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524})
@@ -59,9 +59,14 @@ def verdict(refusal: Refusal, spec: SourceSpec, clean: Callable[[object], str]) 
         return NotHere(f"{shown} is not there", page=False, expected="HTTP 200", came=came, todo=todo)
     problem = f"{shown} was refused"
     refused = UpstreamRefused(problem, expected="HTTP 200", came=came, todo=_advice(status, spec))
-    whole = f"{said} {refusal.body.decode('utf-8', 'replace')}"
-    slowly = any(_words(text) in _words(whole) for text in spec.request.retry_on)
+    slowly = may_pass(f"{said} ".encode() + refusal.body, spec.request)
     return TryFailed(refused, SLOW_WAITS if slowly else NO_WAITS)
+
+
+def may_pass(body: bytes, request: Request) -> bool:
+    """Whether a refusal or web page has one of the texts of `request.retry_on`, whatever its white space."""
+    text = _words(body.decode("utf-8", "replace"))
+    return any(_words(wanted) in text for wanted in request.retry_on)
 
 
 def _message(body: bytes, spec: SourceSpec) -> str:

@@ -16,7 +16,8 @@ def _refused(indicator, **classes):
     return {f"bad/{name}": (indicator, verdict) for name, verdict in named.items()}
 
 
-NO_DATA = {"header-only.json": "contract", "rows-null.json": "contract"}
+# No rows are no mistake where none were before; a table that has some is guarded by expect.keep.
+NO_DATA = {"header-only.json": (0, 0, 0), "rows-null.json": (0, 0, 0)}
 AGRICULTURE = {
     **{name: declared for name, declared in _first_pages("worldbank_agriculture", 16).items() if YIELD not in name},
     f"{YIELD}.1.json+{YIELD}.2.json": (YIELD, (66, 0, 0)),

@@ -1,4 +1,4 @@
-"""An upstream on loopback that answers by address and query, and one that serves a list of rows in pages of any kind."""
+"""An upstream on loopback that answers by address and query, for instance a list of rows in pages of any kind."""
 
 from __future__ import annotations
 

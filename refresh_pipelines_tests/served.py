@@ -34,13 +34,16 @@ def free_port():
 class Served:
     """`deploy/up.sh` in the foreground of a process of its own, and questions to its GraphQL."""
 
-    def __init__(self, root, sandbox, log):
+    def __init__(self, root, sandbox, log, **more):
         self.port, self.log = free_port(), log
         env = environment(
             root,
-            REFRESH_UPSTREAM=sandbox.base,
-            REFRESH_UI_PORT=str(self.port),
-            REFRESH_CATALOG="builtin:mine",
+            **{
+                "REFRESH_UPSTREAM": sandbox.base,
+                "REFRESH_UI_PORT": str(self.port),
+                "REFRESH_CATALOG": "builtin:mine",
+                **more,
+            },
         )
         with log.open("ab") as output:
             self.process = subprocess.Popen(

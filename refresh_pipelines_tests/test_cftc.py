@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.errors import ContractViolation, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
@@ -194,3 +194,12 @@ def archive(body):
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archived:
         archived.writestr("f_year.txt", body)
     return out.getvalue()
+
+
+def test_an_index_that_lags_is_asked_again_and_loads_nothing(bench, sandbox):
+    body = (SAMPLES / "cftc_cot" / "007601.json").read_bytes()
+    sandbox.override(API, body, 200, {"X-SODA2-Data-Out-Of-Date": "true"})
+    with pytest.raises(UpstreamUnavailable, match="not current; expected .*; got X-SODA2-Data-Out-Of-Date: true"):
+        bench.refresh(COT, OIL)
+    assert len(sandbox.requests) == 3
+    assert not bench.warehouse.path.exists()

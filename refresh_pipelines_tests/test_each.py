@@ -121,7 +121,9 @@ def test_a_body_of_text_is_sent_as_it_is(tmp_path):
 
 
 def test_the_rate_holds_between_the_values(bench, upstream):
+    bench.settings = replace(bench.settings, sandbox=False)  # which is asked as fast as it answers
     bench.refresh(each(request={"rate": "1/h"}))
+    assert queries(upstream) == ["series=a", "series=b", "series=c"]
     assert len(bench.slept) == 2 and all(3000 < seconds <= 3600 for seconds in bench.slept)
 
 
@@ -185,7 +187,11 @@ def test_a_value_that_fails_loads_nothing_and_is_named(bench, upstream, answers,
     with pytest.raises(RefreshError) as caught:
         bench.refresh(each())
     assert caught.value.error_class == FAULTS[fault][1]
-    assert "benin/mini: series=b: " in str(caught.value) or "got series=b row 1: n='many'" in str(caught.value) or fault == "twice"
+    said = {"value": "got series=b row 1: n='many'", "twice": "got (b, a) 2 times"}.get(fault, "mini: series=b: ")
+    assert said in str(caught.value)
+        or "got series=b row 1: n='many'" in str(caught.value)
+        or fault == "twice"
+    )
     assert (bench.rows("mini"), bench.warehouse.states("mini")[0]) == before
 
 
@@ -211,7 +217,11 @@ def test_the_rest_is_kept_and_the_failed_values_rows_stay(bench, answers, fault)
 def test_several_values_that_fail_are_all_named_and_the_first_is_told(bench, answers):
     answers.update(a=answer(b"no", 404), c=answer(b"", 503))
     outcome = bench.refresh(each("keep_rest"))
-    assert (outcome.outcome, outcome.error_class, outcome.counts) == ("partial", "permanent", Counts(fetched=2, added=2))
+    assert (outcome.outcome, outcome.error_class, outcome.counts) == (
+        "partial",
+        "permanent",
+        Counts(fetched=2, added=2),
+    )
     assert outcome.message.startswith("2 of the requests failed (a, c); the first: benin/mini: series=a: ")
     assert "HTTP 404" in outcome.message
     assert loaded(bench) == triples({"b": GOOD["b"]})

@@ -56,9 +56,11 @@ def test_a_credential_is_nowhere_to_be_found_after_a_failure(retrying, trouble, 
     assert [text for text in (key, quote(key), quote_plus(key), "pathsecret") if text in told] == []
 
 
-def test_a_credential_under_a_name_that_says_nothing_is_masked_all_the_same(retrying):
+@pytest.mark.parametrize("fault", ["status:400", "echo", "echo:200", "echo:data", "truncate", "reset", "redirect_loop"])
+def test_a_credential_under_a_name_that_says_nothing_is_masked_all_the_same(retrying, fault):
     retrying.edit("commodities/fred_fx", "query: api_key", "query: appid")
     retrying.environ[NAME] = "pl+nted/5ecret=&"
+    retrying.sandbox.fault("fred_fx", fault)
     result = retrying.launch("fred_fx", "DEXUSEU")
     told = everything_told(retrying, result.run_id)
     assert not result.success

@@ -102,6 +102,20 @@ def test_an_answer_without_data_leaves_the_table_as_it_was(bench, sandbox, broke
     assert bench.rows("worldbank_observation") == before
 
 
+@pytest.mark.parametrize("header", ["header-only.json", "rows-null.json"])
+def test_a_series_that_never_had_a_value_is_empty_and_no_failure(bench, sandbox, header):
+    sandbox.override(PATH + ARABLE, sample(f"bad/{header}"))
+    outcome = bench.refresh(FARMING, ARABLE)
+    assert (outcome.outcome, outcome.success, outcome.counts) == ("empty", True, Counts())
+
+
+def test_a_page_of_server_trouble_under_status_200_is_asked_again_slowly(bench, sandbox):
+    sandbox.override(PATH + ARABLE, sample("bad/request-error.html"), 200, {"Content-Type": "text/html"})
+    with pytest.raises(UpstreamRefused, match="web page"):
+        bench.refresh(FARMING, ARABLE)
+    assert len([wait for wait in bench.slept if wait > 5]) == 2
+
+
 def test_pages_that_are_not_all_rows_load_nothing(bench, sandbox):
     bench.refresh(FARMING, YIELD)
     before = bench.rows("worldbank_observation")

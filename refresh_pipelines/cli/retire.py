@@ -153,7 +153,7 @@ class _Finder:
             if plan.notices:
                 self.notices.forget(plan.source)
             if plan.keys:
-                self.instance.wipe_assets(plan.keys)
+                self.instance.wipe_assets([*plan.keys])
             for lock in plan.locks:
                 lock.unlink(missing_ok=True)
         return replace(plan, remains=remains)

@@ -111,7 +111,12 @@ class Request(Model):
     rate: Rate | None = None
     allow_private: bool = False
     auth: Auth | None = None
-    retry_on: tuple[str, ...] = Field((), description="texts in a 4xx answer that may pass if asked again slowly")
+    retry_on: tuple[str, ...] = Field(
+        (), description="texts in a 4xx answer or a web page that may pass if asked again slowly"
+    )
+    stale: dict[str, str] = Field(
+        default_factory=dict, description="answer headers and values by which the upstream says: not current, ask later"
+    )
     each: Annotated[Each, BeforeValidator(as_each), WithJsonSchema(_EACH_SCHEMA)] | None = None
     paging: Paging | None = None
     span: int = Field(

@@ -110,7 +110,7 @@ class SourceSpec(SourceYaml):
             for name, value in parts["params"].items()
             if not isinstance(value, list) and (self.parser or re.search(rf"\{{{name}\b", texts))
         }
-        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "span"):
+        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "stale", "span"):
             parts["request"].pop(key)
         for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():
             parts["partitions"].pop(key)

@@ -63,8 +63,9 @@ class DuckDBWarehouse:
                 tables[spec.source] = tables.get(spec.source) or ensure_table(connection, spec)
                 merged = merge(connection, commit, wait, tables[spec.source])
                 merged = replace(merged, state=replace(merged.state, table=spec.raw_table))
-                write_state(connection, merged.state)
                 out.append(merged)
+            write_state(connection, *(merged.state for merged in out))
+            for commit in commits:
                 commit.progress("merged")
         return out
 
