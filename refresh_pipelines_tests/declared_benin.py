@@ -11,19 +11,22 @@ def _first_pages(source, rows):
     return {f"{key}.1.json": (key, (rows, 0, 0)) for key in builtin(source).partitions.static["indicator"]}
 
 
-def _refused(indicator, **classes):
-    named = {**dict.fromkeys(REFUSALS, "permanent"), **classes}
-    return {f"bad/{name}": (indicator, verdict) for name, verdict in named.items()}
+def _refused(indicator):
+    return {f"bad/{name}": (indicator, "permanent") for name in REFUSALS}
 
 
 # No rows are no mistake where none were before; a table that has some is guarded by expect.keep.
-NO_DATA = {"header-only.json": (0, 0, 0), "rows-null.json": (0, 0, 0)}
+def _no_data(indicator):
+    return dict.fromkeys(("header-only.json", "rows-null.json"), (indicator, (0, 0, 0)))
+
+
 AGRICULTURE = {
     **{name: declared for name, declared in _first_pages("worldbank_agriculture", 16).items() if YIELD not in name},
     f"{YIELD}.1.json+{YIELD}.2.json": (YIELD, (66, 0, 0)),
     f"revised/{YIELD}.1.json+revised/{YIELD}.2.json": (YIELD, (66, 0, 0)),
     "revised/AG.LND.ARBL.ZS.1.json": ("AG.LND.ARBL.ZS", (16, 0, 0)),
-    **_refused(YIELD, **NO_DATA),
+    **_no_data(YIELD),
+    **_refused(YIELD),
     "bad/answer.xml": (YIELD, "permanent"),
     "bad/dots-for-null.json": (YIELD, "contract"),
     "bad/empty.json": (YIELD, "transient"),
@@ -39,7 +42,8 @@ EMPLOYMENT = {
 BUSINESS = {
     **_first_pages("worldbank_business", 20),
     f"revised/{DENSITY}.1.json": (DENSITY, (20, 0, 0)),
-    **_refused(DENSITY, **NO_DATA),
+    **_no_data(DENSITY),
+    **_refused(DENSITY),
 }
 DECLARED_BENIN = {
     "worldbank_agriculture": AGRICULTURE,

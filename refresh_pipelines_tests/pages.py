@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from refresh_pipelines_tests.upstream import Act, Upstream, answer
-from refresh_pipelines_tests.workbench import spec_of
+from refresh_pipelines_tests.workbench import Bench, spec_of
 
 PLACE = "https://example.org/data"
 COLUMNS = {"k": {"type": "text", "nullable": False}, "n": {"type": "int"}}
 KINDS = ["pages", "page", "offset", "cursor", "link", "header"]
+SECRET = "0123456789abcdef"
+BY_QUERY, BY_HEADER = {"env": "DATA_KEY", "query": "subscription"}, {"env": "DATA_KEY", "header": "X-Subscription"}
+FORM = {"kind": "json", "rows": "rows", "error": "error"}
 Serve = Callable[[str, dict[str, str]], Any]
 
 
 def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     return [{"k": f"k{number:03}", "n": number} for number in range(first, first + count)]
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Callable[[Serve], tuple[Upstream, Bench]]]:
+    """Yield what starts an upstream and returns it with a bench in `folder` that works on it and has a key."""
+    with ExitStack() as stack:
+
+        def start(serve: Serve) -> tuple[Upstream, Bench]:
+            upstream = stack.enter_context(Upstream(reply(serve)))
+            bench = Bench(folder, upstream.base)
+            bench.settings = replace(bench.settings, environ={"DATA_KEY": SECRET})
+            return upstream, bench
+
+        yield start
 
 
 def said(document: Any, **headers: str) -> bytes:
@@ -76,6 +96,3 @@ def paged(paging: dict[str, Any], source: str = "mini", **changes: Any):
     """A JSON source of two columns that is read in pages."""
     request = {"url": PLACE, "paging": paging, **changes.pop("request", {})}
     return spec_of(source, **{"request": request, "format": FORM, "columns": COLUMNS, **changes})
-
-
-FORM = {"kind": "json", "rows": "rows", "error": "error"}

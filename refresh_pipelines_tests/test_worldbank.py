@@ -92,11 +92,11 @@ def test_an_indicator_nobody_knows_is_refused_with_the_banks_words(bench):
         bench.refresh(FARMING, "AG.MADE.UP")
 
 
-@pytest.mark.parametrize("broken", ["header-only.json", "rows-null.json", "deleted.json", "truncated.json"])
+@pytest.mark.parametrize("broken", ["header-only.json", "rows-null.json", "bad/deleted.json", "bad/truncated.json"])
 def test_an_answer_without_data_leaves_the_table_as_it_was(bench, sandbox, broken):
     bench.refresh(FARMING, ARABLE)
     before = bench.rows("worldbank_observation")
-    sandbox.override(PATH + ARABLE, sample(f"bad/{broken}"))
+    sandbox.override(PATH + ARABLE, sample(broken))
     with pytest.raises(RefreshError):
         bench.refresh(FARMING, ARABLE)
     assert bench.rows("worldbank_observation") == before
@@ -104,7 +104,7 @@ def test_an_answer_without_data_leaves_the_table_as_it_was(bench, sandbox, broke
 
 @pytest.mark.parametrize("header", ["header-only.json", "rows-null.json"])
 def test_a_series_that_never_had_a_value_is_empty_and_no_failure(bench, sandbox, header):
-    sandbox.override(PATH + ARABLE, sample(f"bad/{header}"))
+    sandbox.override(PATH + ARABLE, sample(header))
     outcome = bench.refresh(FARMING, ARABLE)
     assert (outcome.outcome, outcome.success, outcome.counts) == ("empty", True, Counts())
 
