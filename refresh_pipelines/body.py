@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refresh_pipelines.redact import redact
-from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.spec import Format, SourceSpec
 
 # Some servers put kilobytes of empty lines before their pages.
 _HEAD = 16_384
@@ -31,8 +31,13 @@ def expected_kind(spec: SourceSpec) -> str:
     """Say in words what kind of body the source declares."""
     if spec.format is None:
         return f"what {spec.parser} reads"
-    archive = {"zip": "ZIP archive of ", "gzip": "gzip file of "}.get(spec.format.archive or "", "")
-    return f"a {archive}{spec.format.kind.upper()}"
+    return kind_of(spec.format)
+
+
+def kind_of(form: Format) -> str:
+    """Say in words what kind of file a format declares."""
+    archive = {"zip": "ZIP archive of ", "gzip": "gzip file of "}.get(form.archive or "", "")
+    return f"a {archive}{form.kind.upper()}"
 
 
 def excerpt(body: bytes, length: int = 120) -> str:

@@ -48,6 +48,7 @@ class Days(Upstream):
 
     Attributes:
         rows: lines of CSV after the day, by day; a day without any is empty.
+        more: whole lines that stand in every answer.
         trouble: a status in place of rows, by the value of a parameter; "" stands for every request.
         asked: the parameters of each request.
     """
@@ -55,6 +56,7 @@ class Days(Upstream):
     def __init__(self, filled=()):
         super().__init__(self._serve)
         self.rows = {day: [f"a,{number}", f"b,{number}"] for number, day in enumerate(filled)}
+        self.more: list[str] = []
         self.trouble: dict[str, int] = {}
         self.asked: list[dict[str, str]] = []
 
@@ -65,7 +67,7 @@ class Days(Upstream):
         lines = [
             f"{day},{row}" for day, rows in self.rows.items() if query["start"] <= day < query["end"] for row in rows
         ]
-        body = "\n".join(["day,site,value", *lines, ""]).encode()
+        body = "\n".join(["day,site,value", *lines, *self.more, ""]).encode()
         handler.wfile.write(answer(body if status == 200 else b"no", status))
 
     @property

@@ -230,3 +230,94 @@ def test_a_value_of_the_window_that_does_not_fit_the_column_is_rejected():
     source = spec({"k": {"type": "int", "from": "{site}"}, "n": {"type": "int"}})
     assert "k=" not in rejected(source, batch(n=["1"]), window=Window(names={"site": "x"})).came
     assert "{site}='x' is no int" in rejected(source, batch(n=["1"]), window=Window(names={"site": "x"})).came
+
+
+# One value from several fields, and fields that need not be there.
+
+JOINED = {"month": {"type": "date", "from": ["year", "month"], "format": "%Y %m"}, "n": {"type": "int"}}
+
+
+def test_several_fields_are_joined_by_one_space():
+    rows, _ = apply(spec(JOINED), batch(year=["2025", " 2025 "], month=["1", "12"], n=["1", "2"]))
+    assert [row["month"] for row in rows] == [date(2025, 1, 1), date(2025, 12, 1)]
+
+
+@pytest.mark.parametrize("parts", [("2025", ""), ("", "1"), ("2025", None), ("  ", "1"), (None, None)])
+def test_a_value_of_which_a_part_is_missing_is_missing(parts):
+    columns = {"k": {"type": "text"}, "at": {"type": "text", "from": ["year", "month"]}}
+    assert apply(spec(columns), batch(k=["a"], year=[parts[0]], month=[parts[1]]))[0] == [{"k": "a", "at": None}]
+
+
+def test_a_joined_value_that_will_not_do_is_told_with_both_fields():
+    error = rejected(spec(JOINED), batch(year=["2025", "2025"], month=["13", ""], n=["1", "1"]))
+    assert error.rejected == 2
+    assert "row 1: year month='2025 13' is no date" in error.came and "row 2: year month=None is no date" in error.came
+
+
+def test_the_codes_of_missing_are_those_of_the_joined_text():
+    columns = {"k": {"type": "text"}, "at": {"type": "text", "from": ["a", "b"], "missing": ["0 0"]}}
+    rows, _ = apply(spec(columns), batch(k=["x", "y"], a=["0", "0"], b=["0", "1"]))
+    assert [row["at"] for row in rows] == [None, "0 1"]
+
+
+def test_each_field_that_is_joined_must_be_there():
+    with pytest.raises(ContractViolation, match=r"column 'month' \(read from 'year'\) is missing from the payload"):
+        apply(spec(JOINED), batch(month=["1"], n=["1"]))
+
+
+OPTIONAL = {
+    "k": {"type": "text"},
+    "n": {"type": "int", "optional": True},
+    "at": {"type": "text", "from": ["y", "m"], "optional": True},
+}
+
+
+@pytest.mark.parametrize("fields", [{}, {"y": ["2025"]}, {"m": ["1"]}])
+def test_a_payload_may_lack_an_optional_field_or_part_of_one(fields):
+    assert apply(spec(OPTIONAL), batch(k=["a"], **fields))[0] == [{"k": "a", "n": None, "at": None}]
+
+
+def test_an_optional_field_that_is_there_must_fit():
+    assert rejected(spec(OPTIONAL), batch(k=["a"], n=["many"])).came == "row 1: n='many' is no int"
+
+
+def test_a_field_may_be_there_in_some_batches_only_if_it_is_optional():
+    rows, _ = apply(spec(OPTIONAL), batch(k=["a"], n=["1"]), batch(k=["b"]), batch(k=["c"], n=["3"], y=["1"], m=["2"]))
+    assert [(row["n"], row["at"]) for row in rows] == [(1, None), (None, None), (3, "1 2")]
+
+
+# Rows of nothing.
+
+
+def test_a_blank_row_of_a_csv_is_no_row_and_one_of_json_is():
+    columns = {"k": {"type": "text"}, "n": {"type": "int"}}
+    blank = batch(k=["a", "", " ", None], n=["1", "", "", None])
+    rows, tally = apply(spec(columns, format="csv"), blank)
+    assert (len(rows), tally.fetched, tally.filtered) == (1, 1, 3)
+    assert rejected(spec(columns), blank).rejected == 3
+
+
+def test_a_row_with_any_value_is_a_row_also_if_the_value_will_not_do():
+    columns = {"k": {"type": "text"}, "n": {"type": "int"}}
+    error = rejected(spec(columns, format="csv"), batch(k=["", ""], n=["many", "1"]))
+    assert (error.fetched, error.rejected) == (2, 2)
+
+
+def test_what_the_partition_fills_does_not_make_a_row_of_commas_one():
+    source = spec({"site": {"type": "text", "from": "{site}"}, "n": {"type": "int"}}, format="csv")
+    rows, tally = apply(source, batch(n=["1", ""]), window=Window(names={"site": "a"}))
+    assert (len(rows), tally.filtered) == (1, 1)
+
+
+# Several payloads of one refresh.
+
+
+def test_rows_are_counted_and_named_by_the_payload_they_came_in():
+    source = spec({"k": {"type": "text", "from": "{series}"}, "n": {"type": "int"}})
+    contract = Contract(source, Window(), Notes(), {"series"})
+    for series, values in (("a", ["1", "2"]), ("b", ["3", "many"])):
+        list(contract.take([batch(n=values)], {"series": series}))
+    with pytest.raises(ContractViolation) as caught:
+        contract.conclude()
+    assert (caught.value.fetched, caught.value.rejected) == (4, 1)
+    assert caught.value.came == "series=b row 2: n='many' is no int"

@@ -28,6 +28,7 @@ from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
 from refresh_pipelines.stage import stage
 from refresh_pipelines.tries import BUDGET
 from refresh_pipelines.window import due_keys, window_of
+from refresh_pipelines_tests.remembering import Remembering
 from refresh_pipelines_tests.upstream import Clock
 from refresh_pipelines_tests.workbench import NOW, Bench
 
@@ -77,9 +78,13 @@ LIMIT = 300_000
 
 
 class Watched(Bench):
-    """A bench whose requests may be timed by a clock that runs ahead of the machine's."""
+    """A bench that reads the load state no more often than it must, and whose clock may run ahead of the machine's."""
 
     clock: Clock | None = None
+
+    def __init__(self, folder, base):
+        super().__init__(folder, base)
+        self.warehouse = Remembering(self.file)
 
     def tools(self):
         own = {"clock": self.clock} if self.clock else {}

@@ -18,6 +18,7 @@ from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
 from refresh_pipelines.spec import Auth
 from refresh_pipelines.window import due_keys
+from refresh_pipelines_tests.remembering import Remembering
 from refresh_pipelines_tests.workbench import NOW, Bench
 
 CATALOGUE = load_catalogue([BUILTIN_CATALOG])
@@ -51,6 +52,7 @@ def loaded(tmp_path_factory, sandbox):
     @lru_cache
     def load(source, place):
         spec, bench = keyed(source, place), Bench(tmp_path_factory.mktemp(source), sandbox.base)
+        bench.warehouse = Remembering(bench.file)
         bench.settings = replace(bench.settings, environ={spec.request.auth.env: SECRET})
         sandbox.clear()
         sandbox.revision = "good"

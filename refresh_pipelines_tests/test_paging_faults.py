@@ -45,7 +45,7 @@ def fails(serving):
 
     def fails(paging, serve, error=RefreshError, before=None, **changes):
         answers = []
-        upstream, bench = serving(lambda *asked: answers[-1](*asked))
+        upstream, bench = serving(lambda *asked: answers[-1](*asked))  # noqa: PLW0108 - the last one changes
         answers.append(before or two_rows)
         bench.refresh(paged(paging, **changes))
         table, state = bench.rows("mini"), bench.warehouse.states("mini")[0]

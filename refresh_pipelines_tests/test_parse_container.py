@@ -1,7 +1,8 @@
-"""Payload files opened: marks at the beginning, ZIP archives in every state of damage, bombs."""
+"""Payload files opened: marks at the beginning, ZIP archives and gzip files in every state of damage, bombs."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import zipfile
@@ -14,6 +15,8 @@ from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnav
 from refresh_pipelines.parse.container import open_payload
 from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines.spec import Format
+from refresh_pipelines_tests.upstream import Upstream, answer, gzipped
+from refresh_pipelines_tests.workbench import Bench, csv_spec
 
 ZIP = Format(kind="csv", archive="zip", member="data*.txt")
 YEAR = (SAMPLES / "bsee_ogora" / "ogora2025delimit.zip").read_bytes()
@@ -148,3 +151,74 @@ def test_a_damaged_archive_is_one_of_our_errors_or_whole(folder, hits):
 def test_no_bytes_after_pk_are_a_defect(folder, tail):
     with pytest.raises(RefreshError):
         contents(folder, b"PK" + tail)
+
+
+# Gzip files, which HTTP may have unpacked on the way.
+
+GZIP = Format(kind="csv", archive="gzip")
+ROWS = b"a\n" + b"".join(b"%d\n" % number for number in range(2000))
+PACKED = gzip.compress(ROWS, mtime=0)
+
+
+@pytest.mark.parametrize(
+    "body", [ROWS, PACKED, gzip.compress(ROWS[:50]) + gzip.compress(ROWS[50:]), PACKED + b"\0" * 9]
+)
+@pytest.mark.parametrize("form", [GZIP, Format(kind="csv"), Format(kind="json", archive="gzip")])
+def test_a_gzip_file_is_read_whether_it_comes_packed_or_not(folder, body, form):
+    assert contents(folder, body, form) == ROWS
+
+
+@pytest.mark.parametrize("marks", [BOM, BOM * 2])
+def test_byte_order_marks_inside_a_gzip_file_are_dropped(folder, marks):
+    assert contents(folder, gzip.compress(marks + b"a\n" + BOM), GZIP) == b"a\n" + BOM
+
+
+def test_a_gzip_file_of_nothing_has_no_bytes(folder):
+    assert contents(folder, gzip.compress(b""), GZIP) == b""
+
+
+@given(st.integers(2, len(PACKED) - 1))
+def test_a_gzip_file_cut_anywhere_is_transient(folder, length):
+    with pytest.raises(UpstreamUnavailable, match="the gzip file is truncated or damaged; expected a complete archive"):
+        contents(folder, PACKED[:length], GZIP)
+
+
+@given(st.lists(st.tuples(st.integers(2, len(PACKED) - 1), st.integers(1, 255)), min_size=1, max_size=4))
+def test_a_damaged_gzip_file_is_one_of_our_errors_or_whole(folder, hits):
+    body = bytearray(PACKED)
+    for place, change in hits:
+        body[place] ^= change
+    try:
+        found = contents(folder, bytes(body), GZIP)
+    except RefreshError as error:
+        assert error.error_class == "transient"
+    else:
+        assert found == ROWS
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_after_the_mark_of_gzip_are_a_defect(folder, tail):
+    with pytest.raises(UpstreamUnavailable):
+        contents(folder, b"\x1f\x8b" + tail, GZIP)
+
+
+def test_a_gzip_bomb_is_stopped_at_the_limit(folder):
+    bomb = gzip.compress(b"0" * 50_000_000)
+    with pytest.raises(UpstreamRefused, match=r"the gzip file unpacks to more than request\.max_unpacked"):
+        contents(folder, bomb, GZIP)
+    assert len(contents(folder, gzip.compress(b"0" * 1_000_000), GZIP)) == 1_000_000
+
+
+def test_an_empty_file_is_no_gzip_file(folder):
+    with pytest.raises(UpstreamRefused, match="the file is empty; expected a gzip file of CSV; got 0 bytes"):
+        contents(folder, b"", GZIP)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_gzip_file_comes_through_http_as_file_or_as_encoding_or_as_both(tmp_path, packed, encoded):
+    body = b"k,n,t\na,1,x\n"
+    body = gzip.compress(body) if packed else body
+    with Upstream(gzipped(body) if encoded else answer(body, headers={"Content-Type": "application/gzip"})) as upstream:
+        outcome = Bench(tmp_path, upstream.base).refresh(csv_spec(format={"kind": "csv", "archive": "gzip"}))
+    assert (outcome.counts.added, outcome.bytes) == (1, len(body))

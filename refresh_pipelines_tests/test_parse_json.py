@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import traceback
 
 import pandas as pd
 import pyarrow as pa
@@ -258,3 +259,119 @@ def test_a_web_page_never_reaches_a_parser(tmp_path):
         UpstreamRefused, match=r"the payload is a web page; expected what .*frame reads; got a body beginning"
     ):
         custom("frame", tmp_path, b"\n<html>gone")
+
+
+# What the document says of all its rows.
+
+
+def test_fields_of_the_document_stand_in_each_row_and_hide_its_own():
+    meta, listed = '{"at": "2026-10-14", "n": 1.50, "deep": {"x": [1]}}', '[{"k": "a", "at": "mine"}, {"k": "b"}]'
+    fields = {"at": "meta.at", "number": "meta.n", "all": "meta.deep", "none": "meta.nowhere", "first": "rows.0.k"}
+    shared = {"at": "2026-10-14", "number": "1.50", "all": '{"x":[1]}', "none": None, "first": "a"}
+    assert rows(f'{{"meta": {meta}, "rows": {listed}}}', rows="rows", document=fields) == [
+        {"k": "a", **shared},
+        {"k": "b", **shared},
+    ]
+
+
+def test_fields_of_the_document_are_there_in_each_batch_and_not_without_rows():
+    long = [{"k": 1}] * (BATCH + 1)
+    batches = read(json.dumps({"at": "now", "rows": long}), rows="rows", document={"at": "at"})
+    assert [batch.num_rows for batch in batches] == [BATCH, 1]
+    assert {text for batch in batches for text in batch.column("at").to_pylist()} == {"now"}
+    assert rows('{"at": "now", "rows": []}', rows="rows", document={"at": "at"}) == []
+
+
+def test_half_a_surrogate_pair_is_replaced_in_names_and_in_fields_of_the_document_too():
+    (batch,) = read('{"at": "a\\ud83d", "rows": [{"k": 1, "x\\ud83d": 2}]}', rows="rows", document={"at": "at"})
+    assert batch.to_pylist() == [{"k": "1", "x\ufffd": "2", "at": "a\ufffd"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"), [('"2026-10-14"', "2026-10-14"), ("null", None), ("20261014", "20261014"), ('""', None)]
+)
+def test_the_documents_day_of_publication_is_noted_as_it_is_written(said, noted):
+    notes = Notes()
+    read(f'{{"at": {said}, "rows": []}}', notes, rows="rows", published="at")
+    assert notes.published == noted
+    read("[]", notes)
+    assert notes.published == noted
+
+
+def test_a_total_of_none_is_the_answer_without_a_list_of_rows():
+    paging = {"kind": "page", "param": "page", "pages": "0.pages", "total": "0.total"}
+    spec = spec_of(request={"url": "https://example.org/x", "paging": paging})
+    form = Format(kind="json", rows="1")
+
+    def count(body):
+        return sum(b.num_rows for b in read_json(io.BufferedReader(io.BytesIO(body)), form, spec, Notes()))
+
+    assert count(b'[{"pages": 0, "total": 0}, null]') == count(b'[{"total": 0}]') == 0
+    assert count(b'[{"total": 1}, [{"k": 1}]]') == 1
+    for body in (b'[{"total": 2}, null]', b'[{"total": 0}, {}]', b"[{}, null]"):
+        with pytest.raises(ContractViolation, match="not the declared shape"):
+            count(body)
+
+
+# What goes wrong inside a parser.
+
+
+def value_error(path, spec, window):
+    raise ValueError("no float: 'x' of https://example.org/?api_key=0123abcd")
+
+
+def key_error(path, spec, window):
+    yield pa.table({"k": ["a"]})
+    raise KeyError("WDIR")
+
+
+def one_of_ours(path, spec, window):
+    raise UpstreamUnavailable("half a file")
+
+
+def out_of_memory(path, spec, window):
+    raise MemoryError
+
+
+def out_of_disk(path, spec, window):
+    raise OSError(28, "No space left on device")
+
+
+def interrupted(path, spec, window):
+    raise KeyboardInterrupt
+
+
+def leaving(path, spec, window):
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "came"),
+    [
+        ("value_error", "got ValueError: no float: 'x' of https://example.org/?api_key=***"),
+        ("key_error", "got KeyError: 'WDIR'"),
+    ],
+)
+def test_what_a_parser_raises_names_it_and_says_what_in_a_contract_error(tmp_path, function, came):
+    with pytest.raises(ContractViolation) as caught:
+        custom(function, tmp_path)
+    assert f"parser {__name__}:{function} could not read the payload; {came}." in str(caught.value)
+    assert "0123abcd" not in str(caught.value)
+
+
+def test_a_key_that_a_parser_repeats_is_nowhere_behind_its_error_either(tmp_path):
+    with pytest.raises(ContractViolation) as caught:
+        custom("value_error", tmp_path)
+    assert "0123abcd" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("one_of_ours", UpstreamUnavailable), ("out_of_memory", MemoryError), ("out_of_disk", OSError),
+        ("interrupted", KeyboardInterrupt), ("leaving", SystemExit),
+    ],
+)  # fmt: skip
+def test_what_is_no_fault_of_the_payload_passes_through_a_parser(tmp_path, function, error):
+    with pytest.raises(error):
+        custom(function, tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import ContractViolation
 from refresh_pipelines_tests.workbench import spec_of, staged
 
@@ -131,4 +134,71 @@ def test_no_rows_are_staged_as_a_file_of_no_rows(tmp_path):
 
 def test_staging_leaves_one_file(tmp_path):
     staged(spec_of(), [{"k": "a", "n": "1", "t": "x"}] * 3, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["payload.json", "rows.arrow"]
+
+
+# duplicates: last, against a plain model.
+
+LAST = spec_of(columns=COLUMNS, load={"duplicates": "last"})
+repeated = st.lists(st.tuples(st.sampled_from("abc"), values), max_size=12).map(
+    lambda pairs: [{"k": key, **rest} for key, rest in pairs]
+)
+
+
+def last_values(payload):
+    """Each column's last value that is not missing, by key; empty text is no value."""
+    out = {}
+    for row in payload:
+        known = out.setdefault(row["k"], dict.fromkeys(COLUMNS))
+        known.update({name: value for name, value in row.items() if value not in (None, "")})
+    return out
+
+
+@settings(max_examples=30)
+@given(payload=repeated)
+def test_of_rows_with_one_key_each_columns_last_value_is_taken(payload):
+    with tempfile.TemporaryDirectory() as folder:
+        ready = staged(LAST, payload, Path(folder))
+        expected = last_values(payload)
+        assert (ready.fetched, ready.rows) == (len(payload), len(expected))
+        assert ready.fetched == ready.rows + ready.duplicates
+        found = ready.table().to_pylist()
+    assert [row["k"] for row in found] == list(expected)
+    texts = {row["k"]: {**row, "n": None if row["n"] is None else str(row["n"])} for row in found}
+    assert texts == expected
+    assert ready.content_hash == content_hash(list(expected.values()), LAST)
+
+
+def test_the_last_of_many_rows_is_the_last_of_the_payload_and_not_of_a_batch(tmp_path):
+    payload = [{"k": "a", "n": str(n), "t": None} for n in range(120_000)]
+    ready = staged(spec_of(load={"duplicates": "last"}), payload, tmp_path)
+    assert ready.table().to_pylist() == [{"k": "a", "n": 119_999, "t": None}]
+    assert (ready.fetched, ready.duplicates) == (120_000, 119_999)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "last"),
+    [
+        ("double", ["1.5", "-0.0"], -0.0), ("bool", ["true", "false"], False), ("bigint", ["9", "7"], 7),
+        ("decimal(6,2)", ["9.99", "1.10"], Decimal("1.10")), ("json", ['{"b": 1}', '{"a": 2}'], '{"a": 2}'),
+        ("date", ["2026-01-02", "2026-01-01"], date(2026, 1, 1)),
+        ("timestamptz", ["2026-01-02T00:00Z", "2026-01-01T02:00+02:00"], datetime(2026, 1, 1, tzinfo=timezone.utc)),
+    ],
+)  # fmt: skip
+def test_the_last_value_is_taken_whatever_its_type_and_keeps_it(tmp_path, kind, values, last):
+    spec = spec_of(columns={"k": {"type": "text"}, "v": {"type": kind}}, load={"duplicates": "last"})
+    ready = staged(spec, [{"k": "a", "v": value} for value in [*values, None]], tmp_path)
+    assert ready.table().to_pylist() == [{"k": "a", "v": last}]
+    assert ready.table().schema == staged_schema(spec)
+
+
+def test_a_key_of_several_columns_is_compared_whole(tmp_path):
+    spec = spec_of(merge_key=["k", "n"], load={"duplicates": "last"})
+    payload = [{"k": "a", "n": "1", "t": "x"}, {"k": "a", "n": "2", "t": "y"}, {"k": "a", "n": "1", "t": "z"}]
+    ready = staged(spec, payload, tmp_path)
+    assert sorted(tuple(row.values()) for row in ready.table().to_pylist()) == [("a", 1, "z"), ("a", 2, "y")]
+
+
+def test_staging_that_collapses_leaves_one_file_too(tmp_path):
+    staged(LAST, [{"k": "a", "n": "1", "t": "x", "noise": None}] * 3, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["payload.json", "rows.arrow"]

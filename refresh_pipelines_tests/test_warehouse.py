@@ -218,7 +218,7 @@ def test_a_file_named_like_a_schema_is_refused_before_it_is_made(tmp_path):
 
 def test_a_warehouse_below_a_file_is_told_as_a_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InternalError, match=r"cannot be locked.*Check REFRESH_DATA_DIR and REFRESH_WAREHOUSE"):
+    with pytest.raises(InternalError, match=r"cannot be made.*Check REFRESH_DATA_DIR and REFRESH_WAREHOUSE"):
         DuckDBWarehouse(tmp_path / "file" / "warehouse.duckdb", 1).commit(commit_of(SPEC, [A1], tmp_path))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import hypothesis
 import pytest
@@ -149,6 +151,39 @@ def test_keys_and_windows_are_dagsters(kind, start, after, offset):
     for key in {*keys[:2], *keys[-2:]}:
         theirs, ours = dagsters.time_window_for_partition_key(key), window_of(source, key)
         assert (ours.start, ours.end) == (theirs.start, theirs.end)
+
+
+# Turns of the year, of the leap day and of the clocks; only schedules have zones, partitions never follow.
+EDGES = [
+    ("2023-12-31T23:59:59", "UTC"), ("2024-02-29T00:00", "UTC"), ("2024-03-01T00:00", "UTC"),
+    ("2025-02-28T23:30", "UTC"), ("2024-12-31T19:00", "America/New_York"), ("2024-03-10T01:59", "America/New_York"),
+    ("2024-11-03T01:30", "America/New_York"), ("2024-03-31T02:00", "Europe/Berlin"),
+    ("2024-10-27T02:30", "Europe/Berlin"), ("2025-01-01T13:00", "Pacific/Kiritimati"),
+    ("2024-04-07T02:00", "Australia/Lord_Howe"),
+]  # fmt: skip
+
+
+@hypothesis.settings(max_examples=80)
+@given(
+    kind=st.sampled_from(KINDS),
+    edge=st.sampled_from(EDGES),
+    away=st.timedeltas(timedelta(hours=-3), timedelta(hours=3)),
+    fold=st.integers(0, 1),
+    offset=st.integers(0, 2),
+)
+def test_keys_and_windows_are_dagsters_where_calendar_and_clocks_turn(kind, edge, away, fold, offset):
+    source = timed(kind, "2023-12-24" if kind in ("hour", "day", "week") else "2020-01-01", end_offset=offset)
+    local = datetime.fromisoformat(edge[0]).replace(tzinfo=ZoneInfo(edge[1]), fold=fold)
+    now = local.astimezone(UTC) + away
+    keys, dagsters = partition_keys(source, now.astimezone(ZoneInfo(edge[1]))), partitions_of(source)
+    assert keys == list(dagsters.get_partition_keys(current_time=now))
+    windows = [window_of(source, key) for key in keys]
+    assert all(one.end == two.start for one, two in pairwise(windows))
+    for key, ours in list(zip(keys, windows, strict=True))[-3:]:
+        theirs = dagsters.time_window_for_partition_key(key)
+        assert (ours.start, ours.end) == (theirs.start, theirs.end)
+    if windows and not offset:
+        assert windows[-1].end <= now < next_period(kind, windows[-1].end)
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 40), st.integers(0, 40))

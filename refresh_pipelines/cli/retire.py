@@ -2,82 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.cli.common import json_option, load_settings, print_json, program, read_catalogue
-from refresh_pipelines.notices import Notices
 from refresh_pipelines.problems import did_you_mean
-from refresh_pipelines.settings import Settings
-from refresh_pipelines.warehouse import Remains, Warehouse, open_warehouse
-from refresh_pipelines.warehouse.lock import held
+from refresh_pipelines.warehouse import open_warehouse
 
 if TYPE_CHECKING:
-    import dagster as dg
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is removed for one source.
-
-    Attributes:
-        remains: rows and load states in the warehouse.
-        locks: files of locks; kept when the source is to be loaded anew.
-        staging: folders of runs that were killed.
-        notices: alerts that wait for the webhook.
-        keys: asset keys whose history is wiped; empty unless that was asked for.
-    """
-
-    source: str
-    remains: Remains
-    locks: tuple[Path, ...] = ()
-    staging: tuple[Path, ...] = ()
-    notices: int = 0
-    keys: tuple[dg.AssetKey, ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to remove."""
-        parts = (self.remains.states, self.remains.holdings, self.locks, self.staging, self.notices, self.keys)
-        return not any(parts)
-
-    def item(self, *, removed: bool) -> dict[str, Any]:
-        """Return the JSON item."""
-        return {
-            "source": self.source,
-            "removed": removed,
-            "load_states": self.remains.states,
-            "tables": [
-                {"table": f"raw.{held.table}", "rows": held.rows, "dropped": not held.others}
-                for held in self.remains.holdings
-            ],
-            "locks": len(self.locks),
-            "staging": len(self.staging),
-            "notices": self.notices,
-            "history": [key.to_user_string() for key in self.keys],
-        }
-
-    def lines(self) -> Iterator[str]:
-        """Yield what is removed, in words."""
-        for holding in self.remains.holdings:
-            kept = f"; {holding.others} rows of others stay" if holding.others else ", and the table"
-            yield f"{holding.rows} rows of raw.{holding.table}{kept}"
-        counts = {
-            "load states": self.remains.states,
-            "lock files": len(self.locks),
-            "folders in staging": len(self.staging),
-            "waiting notices": self.notices,
-        }
-        yield from (f"{count} {what}" for what, count in counts.items() if count)
-        yield from (f"the history of {key.to_user_string()}: all its events, for ever" for key in self.keys)
+    from refresh_pipelines.orchestration.leftovers import Finder, Plan
 
 
 @click.command()
@@ -94,16 +30,20 @@ def retire(names: tuple[str, ...], reload: bool, history: bool, yes: bool, as_js
     would be.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.leftovers import Ambiguous, Finder  # noqa: PLC0415
 
     if reload and history:
         raise click.UsageError("--reload keeps the history; leave out --history")
     settings = load_settings()
     catalogue, warehouse = read_catalogue(settings), open_warehouse(settings)
     with open_instance(settings) as instance:
-        finder = _Finder(settings, warehouse, instance)
+        finder = Finder(settings, warehouse, instance)
         for name in names:
             _refuse(catalogue, name, reload=reload)
-        plans = [finder.plan(name, reload=reload, history=history) for name in dict.fromkeys(names)]
+        try:
+            plans = [finder.plan(name, reload=reload, history=history) for name in dict.fromkeys(names)]
+        except Ambiguous as error:
+            raise click.UsageError(str(error)) from error
         _refuse_unknown([plan for plan in plans if plan.empty and not reload], finder)
         if not as_json:
             _show(plans)
@@ -116,58 +56,6 @@ def retire(names: tuple[str, ...], reload: bool, history: bool, yes: bool, as_js
     else:
         click.echo(_afterwards(plans, reload=reload))
     sys.exit(0)
-
-
-class _Finder:
-    """Looks for what a source has, and removes it."""
-
-    def __init__(self, settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance) -> None:
-        self.settings, self.warehouse, self.instance = settings, warehouse, instance
-        self.notices = Notices(settings)
-
-    def plan(self, name: str, *, reload: bool, history: bool) -> Plan:
-        from refresh_pipelines.orchestration.leftovers import asset_keys, staging_folders  # noqa: PLC0415
-
-        group, _, source = name.rpartition("/")
-        keys = asset_keys(self.instance, source, group) if history else []
-        if len(keys) > 1:
-            both = " or ".join(key.to_user_string() for key in keys)
-            raise click.UsageError(f"history knows {source} in several groups: say {both}")
-        return Plan(
-            source,
-            self.warehouse.remains(source),
-            () if reload else tuple(self._locks(source)),
-            tuple(staging_folders(self.instance, source, self.settings)),
-            0 if reload else self.notices.waiting(source),
-            tuple(keys),
-        )
-
-    def remove(self, plan: Plan) -> Plan:
-        """Remove it while nobody can refresh the source; return what really was removed."""
-        with ExitStack() as stack:
-            for lock in self._locks(plan.source):
-                stack.enter_context(held(lock, 0, f"{plan.source} is being refreshed: its lock"))
-            remains = self.warehouse.retire(plan.source)
-            for folder in plan.staging:
-                shutil.rmtree(folder, ignore_errors=True)
-            if plan.notices:
-                self.notices.forget(plan.source)
-            if plan.keys:
-                self.instance.wipe_assets([*plan.keys])
-            for lock in plan.locks:
-                lock.unlink(missing_ok=True)
-        return replace(plan, remains=remains)
-
-    def known(self) -> set[str]:
-        """Return all names under which something is left."""
-        from refresh_pipelines.orchestration.leftovers import known_sources  # noqa: PLC0415
-
-        locked = {path.stem.partition("@")[0] for path in (self.settings.data_dir / "locks").glob("*.lock")}
-        return self.warehouse.sources() | known_sources(self.instance) | locked
-
-    def _locks(self, source: str) -> list[Path]:
-        folder = self.settings.data_dir / "locks"
-        return sorted([*folder.glob(f"{source}.lock"), *folder.glob(f"{source}@*.lock")])
 
 
 def _refuse(catalogue: Catalogue, name: str, *, reload: bool) -> None:
@@ -192,7 +80,7 @@ def _former(aliases: tuple[str, ...]) -> set[str]:
     return {alias.rpartition("/")[2] for alias in aliases}
 
 
-def _refuse_unknown(plans: list[Plan], finder: _Finder) -> None:
+def _refuse_unknown(plans: list[Plan], finder: Finder) -> None:
     known = finder.known() if plans else set()
     for plan in plans:
         if plan.source in known:

@@ -23,7 +23,6 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 IMPLICIT_ASSET_JOB = "__ASSET_JOB"
@@ -72,6 +71,12 @@ def many_events(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
     Dagster opens and closes the files for every event. Whoever closes a file last writes SQLite's own
     log back into it and deletes that log, so a connection that stays open spares each event two of these.
     """
+    # With SQLAlchemy and Alembic half a second, which a process that only shows definitions need not spend.
+    from dagster._core.storage.event_log.sqlite.sqlite_event_log import (  # noqa: PLC0415
+        INDEX_SHARD_NAME,
+        SqliteEventLogStorage,
+    )
+
     storage = instance.event_log_storage
     if not isinstance(storage, SqliteEventLogStorage):
         yield

@@ -26,6 +26,7 @@ from refresh_pipelines.window import due_keys, partition_keys, split_key
 MOST_OWN_TARGETS = 300
 # So many periods of history at one tick: a host is not asked for decades at once.
 HISTORY = 31
+_REMEMBERED = 1000
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -98,14 +99,23 @@ def _loads_history(spec: SourceSpec) -> bool:
 
 
 def _history(instance: dg.DagsterInstance, spec: SourceSpec, due: list[str], at: datetime) -> list[list[str]]:
-    """Return the oldest runs of what was never loaded, at most `HISTORY` periods; none while a run is under way."""
+    """Return runs of what was never loaded, at most `HISTORY` periods; none while a run of the source is under way."""
     running = dg.RunsFilter(tags={SOURCE: spec.source}, statuses=_UNDER_WAY)
     if instance.get_runs_count(running):
         return []
     keys = partition_keys(spec, at)
     wanted = set(keys) - succeeded(instance, spec) - set(due)
-    periods = sorted({split_key(key)[0] for key in wanted})[:HISTORY]
-    return [list(run) for run in runs_of(spec, {key for key in wanted if split_key(key)[0] in set(periods)}, keys)]
+    periods = set(_least_tried(instance, spec, {split_key(key)[0] for key in wanted})[:HISTORY])
+    return [list(run) for run in runs_of(spec, {key for key in wanted if split_key(key)[0] in periods}, keys)]
+
+
+def _least_tried(instance: dg.DagsterInstance, spec: SourceSpec, periods: set[str]) -> list[str]:
+    """Sort periods, oldest first, those that were refused behind the others: they may not exist upstream."""
+    refused = instance.fetch_observations(dg.AssetRecordsFilter(key_of(spec)), limit=_REMEMBERED).records
+    since: dict[str, int] = {}
+    for rank, record in enumerate(refused):
+        since.setdefault(split_key(record.partition_key or "")[0], rank)
+    return sorted(periods, key=lambda period: (-since.get(period, _REMEMBERED), period))
 
 
 def request_for(

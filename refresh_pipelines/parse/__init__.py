@@ -77,12 +77,17 @@ def _pieces(parser: Any, path: Path, spec: SourceSpec, window: Window) -> Iterat
         yield from result if isinstance(result, Iterator | list | tuple) else [result]
     except (RefreshError, OSError, MemoryError):
         raise
-    except Exception as error:
-        raise ContractViolation(
-            f"parser {spec.parser} could not read the payload",
-            came=f"{type(error).__name__}: {redact(str(error))[:300]}",
-            todo="Compare the payload with the sample; if the layout has changed, adjust the parser.",
-        ) from error
+    except Exception as error:  # noqa: BLE001 - raised below
+        failed = error
+    else:
+        return
+    said = redact(str(failed))
+    # Outside the handler, so that a text with a key in it is not chained.
+    raise ContractViolation(
+        f"parser {spec.parser} could not read the payload",
+        came=f"{type(failed).__name__}: {said[:300]}",
+        todo="Compare the payload with the sample; if the layout has changed, adjust the parser.",
+    ) from (failed if said == str(failed) else None)
 
 
 def _as_text(spec: SourceSpec, piece: Any) -> Iterator[pa.RecordBatch]:

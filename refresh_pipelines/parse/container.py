@@ -20,7 +20,7 @@ from typing import IO, cast
 
 from typing_extensions import Buffer
 
-from refresh_pipelines.body import excerpt
+from refresh_pipelines.body import excerpt, kind_of
 from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.spec import Format
 
@@ -58,13 +58,14 @@ def open_payload(form: Format, path: Path, limit: int) -> Iterator[io.BufferedRe
     """Yield the bytes that hold the rows, without leading UTF-8 byte-order marks.
 
     Raises:
-        UpstreamRefused: an empty file, no ZIP at all, or not exactly one member `form.member`.
-        UpstreamUnavailable: a ZIP that breaks off or fails its check sum.
+        UpstreamRefused: an empty file, no ZIP at all, not exactly one member `form.member`, or more
+            than `limit` bytes.
+        UpstreamUnavailable: a ZIP or gzip file that breaks off or fails its check sum.
     """
     if path.stat().st_size == 0 and form.kind != "json":
         raise UpstreamRefused(
             "the file is empty",
-            expected=f"a {'ZIP archive of ' if form.archive == 'zip' else ''}{form.kind.upper()}",
+            expected=kind_of(form),
             came="0 bytes",
             todo="Look at the address in a browser; the upstream may have stopped this file.",
         )

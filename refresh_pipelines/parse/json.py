@@ -45,8 +45,8 @@ def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes: 
     for begin in range(0, len(rows), BATCH):
         piece = rows[begin : begin + BATCH]
         arrays = [_strings([_text(_value(row, name)) for row in piece]) for name in names]
-        arrays += [pa.repeat(pa.scalar(value, pa.string()), len(piece)) for value in shared.values()]
-        yield pa.RecordBatch.from_arrays(arrays, names=[*names, *shared])
+        arrays += [pa.repeat(_strings([value])[0], len(piece)) for value in shared.values()]
+        yield pa.RecordBatch.from_arrays(arrays, names=_strings([*names, *shared]).to_pylist())
 
 
 def read_document(body: bytes, form: Format, notes: Notes) -> Any:
