@@ -99,6 +99,8 @@ def _choice(items: list[ErrorDetails], loc: Loc) -> tuple[str, str]:
     own = [_text(item, loc) for item in items if item["type"] not in _WORDS]
     if own:
         return own[-1]
+    if len(words) == 1:
+        return _text(items[0], loc)  # several keys of a list param, which stand in one place
     return f"{'.'.join(map(str, loc))} must be {', '.join(words[:-1])} or {words[-1]}", ""
 
 

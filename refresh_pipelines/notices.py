@@ -19,11 +19,11 @@ from typing import Any
 
 import requests
 
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.proxy import route_of
 from refresh_pipelines.redact import redact
-from refresh_pipelines.refresh import utc_now
 from refresh_pipelines.settings import Settings
 
 TIMEOUT = 5.0

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from refresh_pipelines.absent import behind_a_page, unpublished_until
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
 from refresh_pipelines.errors import Interrupted, RefreshError, WrongPeriod
@@ -31,11 +32,6 @@ from refresh_pipelines.stage import Part, Staged, naming, require_rows, stage
 from refresh_pipelines.warehouse import Commit, LoadState, Merged, Warehouse
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.window import Window, since
-
-
-def utc_now() -> datetime:
-    """Return the time, UTC-aware."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,14 @@ from threading import Thread
 from types import TracebackType
 from urllib.parse import unquote
 
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.sandbox_answers import Answer, first_values
 from refresh_pipelines.sandbox_faults import Fault, FaultError, Plan
 from refresh_pipelines.sandbox_kinds import Asked, send_whole
 from refresh_pipelines.sandbox_routes import Place, Revision, find_answer, load_places
 from refresh_pipelines.sandbox_server import HOST, SandboxPortInUse, Send, Server, listen
 
-__all__ = ["FaultError", "Request", "Sandbox", "SandboxPortInUse", "utc_now"]
-
-
-def utc_now() -> datetime:
-    """Return the time of the machine."""
-    return datetime.now(timezone.utc)
+__all__ = ["FaultError", "Request", "Sandbox", "SandboxPortInUse"]
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,13 @@ def due_keys(spec: SourceSpec, now: datetime, dynamic: Sequence[str] = ()) -> li
     partitions = spec.partitions
     if partitions is None or partitions.time is None:
         return partition_keys(spec, now, dynamic)
+    return _crossed(partitions, newest_periods(partitions, now))
+
+
+def newest_periods(partitions: Partitions, now: datetime) -> list[str]:
+    """Return the time keys a tick at `now` asks for: the newest and its look-back, oldest first."""
     lookback = partitions.lookback
-    return _crossed(partitions, time_keys(partitions, now)[-(lookback + 1 if isinstance(lookback, int) else 1) :])
+    return time_keys(partitions, now)[-(lookback + 1 if isinstance(lookback, int) else 1) :]
 
 
 def _crossed(partitions: Partitions, times: Sequence[str]) -> list[str]:
@@ -194,7 +199,10 @@ def _time_window(spec: SourceSpec, partitions: Partitions, key: str, names: dict
         raise UnknownPartition(f"{spec.name}: {key!r} is not the beginning of a {kind}; keys look like {example}")
     if start < first_period(partitions):
         raise UnknownPartition(f"{spec.name}: {key!r} lies before the first partition, {example}")
-    return Window(key, start=start, end=next_period(kind, start), names=names)
+    try:
+        return Window(key, start=start, end=next_period(kind, start), names=names)
+    except (OverflowError, ValueError) as error:
+        raise UnknownPartition(f"{spec.name}: {key!r} has no end in any year we can count") from error
 
 
 def fill(text: str, window: Window, where: str) -> str:

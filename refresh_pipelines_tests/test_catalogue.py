@@ -106,6 +106,82 @@ def test_a_param_that_cannot_be_used_breaks_its_source_without_showing_it(tmp_pa
     assert value not in str(problem)
 
 
+# Lists of params that stand for keys.
+
+KEYED = MINI.replace(
+    'url: "https://example.org/data.csv"', 'url: "https://example.org/{site}.csv", each: {site: "{sites}"}'
+)
+STATIC = MINI.replace("data.csv", "{site}.csv") + 'partitions: {static: {site: "{sites}"}}\n'
+GROUP = "params: {sites: [a, b]}\n"
+
+
+def listed(spec):
+    return spec.request.each.values if spec.request.each else spec.partitions.static["site"]
+
+
+@pytest.mark.parametrize("text", [KEYED, STATIC])
+@pytest.mark.parametrize(
+    ("files", "environ", "values"),
+    [
+        ({"g/group.yaml": GROUP}, {}, ("a", "b")),
+        ({"defaults.yaml": GROUP}, {}, ("a", "b")),
+        ({"g/group.yaml": GROUP}, {"REFRESH_PARAM_G_SITES": "[c, '44013']"}, ("c", "44013")),
+        ({"g/group.yaml": GROUP}, {"REFRESH_PARAM_G_SITES": "[c]", "REFRESH_PARAM_H_SITES": "[d]"}, ("c",)),
+        ({"defaults.yaml": "params: {sites: [x]}\n", "g/group.yaml": GROUP}, {}, ("a", "b")),
+    ],
+)
+def test_keys_come_from_a_list_of_the_group_or_of_the_environment(tmp_path, text, files, environ, values):
+    catalogue = load(tmp_path, {**files, "g/a.yaml": text}, environ)
+    assert errors(catalogue) == []
+    assert listed(catalogue.sources["a"]) == values
+
+
+@pytest.mark.parametrize("text", [KEYED, STATIC])
+def test_a_sources_own_list_wins_over_the_groups(tmp_path, text):
+    catalogue = load(tmp_path, {"g/group.yaml": GROUP, "g/a.yaml": text + "params: {sites: [own]}\n"})
+    assert listed(catalogue.sources["a"]) == ("own",)
+
+
+@pytest.mark.parametrize(
+    ("value", "of_each", "of_static"),
+    [
+        ("c", "{sites} is no list of the params", "{sites} is no list of the params"),
+        ("[44013, 44025]", "site must be a list of texts", "static.site must be text (put it in quotes)"),
+        ("[]", "site must be a list of texts", "needs a plain name and a list of different keys"),
+        ("[a, a]", "site names a value twice", "needs a plain name and a list of different keys"),
+        ("[a, null]", "site must be a list of texts", "static.site must be text"),
+        ("[[a]]", "REFRESH_PARAM_G_SITES holds neither", "REFRESH_PARAM_G_SITES holds neither"),
+    ],
+)
+def test_a_list_of_the_environment_that_will_not_do_breaks_the_source(tmp_path, value, of_each, of_static):
+    files = {"g/group.yaml": GROUP, "g/keyed.yaml": KEYED, "g/static.yaml": STATIC, "g/good.yaml": MINI}
+    catalogue = load(tmp_path, files, {"REFRESH_PARAM_G_SITES": value})
+    assert "good" in catalogue.sources or value == "[[a]]"  # which the group gives to each of its sources
+    for source, said in (("keyed", of_each), ("static", of_static)):
+        assert any(said in str(problem) for problem in catalogue.broken[source].problems), catalogue.problems
+
+
+@pytest.mark.parametrize("text", [KEYED, STATIC])
+def test_a_list_that_nobody_declares_is_named_with_the_nearest(tmp_path, text):
+    catalogue = load(tmp_path, {"g/group.yaml": GROUP, "g/a.yaml": text.replace("{sites}", "{site}")})
+    problem = next(p for p in catalogue.broken["a"].problems if "no list of the params" in p.message)
+    assert problem.message == "{site} is no list of the params" and "did you mean sites?" in problem.hint
+    line = text.splitlines()[problem.line - 1]
+    assert line[problem.column - 1 :].startswith('"{sites}"')
+
+
+@pytest.mark.parametrize("text", [KEYED, STATIC])
+def test_without_any_list_the_hint_says_how_to_write_one(tmp_path, text):
+    catalogue = load(tmp_path, {"g/a.yaml": text})
+    problem = next(p for p in catalogue.broken["a"].problems if "no list of the params" in p.message)
+    assert problem.hint == "write the keys as a list, or the list under params"
+
+
+def test_a_text_that_is_more_than_a_field_is_no_list(tmp_path):
+    text = STATIC.replace('"{sites}"', '"x{sites}"')
+    assert "a" in load(tmp_path, {"g/group.yaml": GROUP, "g/a.yaml": text}).broken
+
+
 def test_a_source_is_found_by_either_name():
     catalogue = load_catalogue([BUILTIN_CATALOG])
     assert catalogue.find("fred_fx") is catalogue.find("commodities/fred_fx")

@@ -1,6 +1,8 @@
 """What changes with very many sources: whose job a schedule targets. Times are the benchmark's business."""
 
 import gc
+import subprocess
+import sys
 from datetime import datetime, timezone
 
 import dagster as dg
@@ -93,3 +95,12 @@ def test_garbage_is_collected_again_after_a_catalogue_was_read():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_loading_the_definitions_loads_no_engine():
+    script = (
+        "import sys, refresh_pipelines.definitions;"
+        "print([name for name in ('pyarrow', 'duckdb', 'numpy', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

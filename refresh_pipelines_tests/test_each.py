@@ -77,6 +77,23 @@ def test_two_values_that_swap_their_answers_are_not_as_before(bench, answers):
     assert bench.refresh(each()).counts.added == 4
 
 
+def test_a_page_that_moves_to_another_value_is_not_as_before(tmp_path):
+    pages = {"a": ["x", "y"], "b": ["z"]}
+
+    def serve(path, query):
+        mark = int(query.get("mark", 0))
+        more = mark + 1 < len(pages[path[-1]])
+        link = {"Link": f"<?mark={mark + 1}>; rel=next"} if more else {}
+        return said({"rows": [{"k": pages[path[-1]][mark], "n": 1}]}, **link)
+
+    with Upstream(reply(serve)) as upstream:
+        bench = Bench(tmp_path, upstream.base)
+        spec = each(values="ab", request={"url": PLACE + "/{series}", "params": {}, "paging": {"kind": "link"}})
+        bench.refresh(spec)
+        pages.update(a=["x"], b=["y", "z"])
+        assert bench.refresh(spec).counts == Counts(fetched=3, added=1, unchanged=2)
+
+
 @pytest.mark.parametrize("name", ["token", "key", "api_key"])
 def test_values_under_a_name_that_looks_like_a_credential_are_not_taken_for_one_another(tmp_path, name):
     with Upstream(reply(lambda path, query: {"rows": rows(1, int(query[name]))})) as upstream:

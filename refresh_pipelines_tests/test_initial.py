@@ -92,7 +92,7 @@ def test_periods_that_fail_again_and_again_do_not_hold_back_the_later_ones(daily
     first, second, third = history
     assert first == [(ALL[0], ALL[30])]
     assert second == [(ALL[0], ALL[3]), (ALL[31], ALL[57])]
-    assert (ALL[4], ALL[30]) in third or (ALL[4], ALL[34]) in third
+    assert third == [(ALL[0], ALL[30])]  # the longest ago
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])

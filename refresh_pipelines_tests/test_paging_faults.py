@@ -100,6 +100,15 @@ def test_a_mark_that_comes_twice_is_a_loop(fails, kind):
     assert "again on page 3" in str(error)
 
 
+@pytest.mark.parametrize("kind", ["cursor", "link"])
+def test_a_mark_that_comes_twice_is_told_without_what_looks_like_a_key(fails, kind):
+    fresh = itertools.count()
+    mark = f"{PLACE}?api_key={SECRET}"
+    serve = lambda path, query: {"rows": rows(1, next(fresh)), "meta": {"next": mark}}  # noqa: E731
+    error, _ = fails(declared(kind, 1), serve, ContractViolation)
+    assert "the pages repeat" in str(error) and SECRET not in told(error)
+
+
 @pytest.mark.parametrize("kind", ["pages", "page", "offset"])
 def test_an_upstream_that_always_sends_the_same_page_is_a_loop_and_no_data(fails, kind):
     serve = lambda path, query: {"rows": rows(2), "meta": {"pages": 3, "total": 6}}  # noqa: E731

@@ -28,12 +28,14 @@ def bench(tmp_path, sandbox):
     return Bench(tmp_path, sandbox.base)
 
 
-def spec(**form):
+def spec(*paging, **form):
+    request = {"url": f"https:/{HOST}", **({"paging": paging[0]} if paging else {})}
     form = {"kind": "json", "rows": "rows", **form}
-    return spec_of(format=form, columns=COLUMNS, load={"volatile": ["at"]})
+    return spec_of(request=request, format=form, columns=COLUMNS, load={"volatile": ["at"]})
 
 
-DATED = spec(published="meta.at", document={"at": "meta.at"})
+DAY = {"published": "meta.at", "document": {"at": "meta.at"}}
+DATED = spec(**DAY)
 
 
 @pytest.fixture
@@ -97,10 +99,7 @@ def test_of_several_pages_the_last_that_says_a_day_says_when(bench, sandbox):
     for page, at in (("1", "2026-10-14"), ("2", "2026-10-15"), ("3", None)):
         rows = [{"k": f"{page}{number}", "n": 1} for number in range(2 if page != "3" else 1)]
         sandbox.override(f"{HOST}?page={page}", json.dumps({"meta": {"at": at}, "rows": rows}).encode())
-    paging = {"kind": "page", "param": "page", "size": 2}
-    paged = DATED.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"group", "source", "file"})
-    paged["request"]["paging"] = paging
-    outcome = bench.refresh(spec_of(**{**paged, "columns": COLUMNS, "format": {**paged["format"]}}))
+    outcome = bench.refresh(spec({"kind": "page", "param": "page", "size": 2}, **DAY))
     assert outcome.counts.added == 5
     assert outcome.published_at == datetime(2026, 10, 15, tzinfo=timezone.utc)
     assert [row[2] for row in bench.rows("mini")] == ["2026-10-14"] * 2 + ["2026-10-15"] * 2 + [None]

@@ -207,6 +207,24 @@ def test_the_cost_of_a_request_stands_at_its_first_partition(bench, upstream):
     assert [outcome.bytes > 0 for outcome in reversed(outcomes)] == [True] + [False] * 6
 
 
+def test_a_leap_year_of_days_is_one_request_and_366_verdicts(bench, upstream):
+    year = days("2024-01-01", 366)
+    upstream.rows = {day: [f"a,{number}"] * (1 + number % 2) for number, day in enumerate(year)}
+    spec, tools = bench.spec("days"), bench.workshop.tools(lambda _: None, lambda _: None)
+    outcomes = refresh_range(spec, [window_of(spec, day) for day in year], tools, run_id="year")
+    assert upstream.spans == [("2024-01-01", "2025-01-01")]
+    assert [outcome.partition for outcome in outcomes] == year
+    assert {outcome.outcome for outcome in outcomes} == {"loaded"}
+    assert [outcome.counts for outcome in outcomes[:2]] == [
+        Counts(fetched=1, added=1),
+        Counts(fetched=2, added=1, duplicates=1),
+    ]
+    assert all(outcome.counts.balanced() for outcome in outcomes)
+    assert len({outcome.data_version for outcome in outcomes}) == 366
+    assert len(table_of(bench.settings.data_dir / "warehouse.duckdb", "days")) == 366
+    assert list((bench.settings.data_dir / "staging").glob("*")) == []
+
+
 def test_more_partitions_than_files_may_be_open_are_locked(bench):
     bench.add("benin/days", DAYS)
     spec, keys = bench.spec("days"), days("2024-01-01", 400)

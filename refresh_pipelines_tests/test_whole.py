@@ -129,7 +129,7 @@ def test_so_many_values_of_the_table_may_be_gone_and_no_more(load, bench, share,
 
 def test_five_of_many_values_that_are_gone_are_named(load):
     load(keep("0%"), [f"v{n}" for n in range(9)])
-    with pytest.raises(ContractViolation, match="got 8 gone: v1, v2, v3, v4, v5 …. Nothing"):
+    with pytest.raises(ContractViolation, match=r"got 8 gone: v1, v2, v3, v4, v5 …\. Nothing"):
         load(keep("0%"), ["v0"])
 
 

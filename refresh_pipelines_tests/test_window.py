@@ -19,10 +19,12 @@ from refresh_pipelines.window import (
     due_keys,
     fill,
     first_period,
+    floor_period,
     key_format,
     next_period,
     partition_keys,
     since,
+    split_key,
     window_of,
 )
 from refresh_pipelines_tests.workbench import spec_of
@@ -235,3 +237,139 @@ def test_a_template_that_cannot_be_filled_names_what_there_is(text):
     ) as caught:
         fill(text, window_of(timed("day"), "2024-02-03"), "url")
     assert repr(text) in str(caught.value)
+
+
+# Every kind, with and without a second dimension.
+
+SITES = ["44013", "b c", "å-1"]
+starts = st.datetimes(datetime(1996, 1, 1), datetime(2026, 6, 1))  # noqa: DTZ001
+instants = st.datetimes(datetime(1999, 12, 1), datetime(2027, 1, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+def crossed(kind, start="2023-01-01", **more):
+    return timed(kind, start, static={"site": SITES}, **more)
+
+
+@hypothesis.settings(max_examples=120)
+@given(kind=st.sampled_from(KINDS), start=starts, moment=instants)
+def test_each_instant_since_the_start_lies_in_exactly_one_window(kind, start, moment):
+    source = timed(kind, start.isoformat())
+    first = first_period(source.partitions)
+    begin = floor_period(kind, moment, first)
+    if begin < first:
+        return
+    window = window_of(source, begin.strftime(key_format(kind)))
+    assert window.start <= moment < window.end
+    after = window_of(source, window.end.strftime(key_format(kind)))
+    assert after.start == window.end and not after.start <= moment
+    if begin > first:
+        before = window_of(
+            source, floor_period(kind, begin - timedelta(microseconds=1), first).strftime(key_format(kind))
+        )
+        assert before.end == window.start
+
+
+@hypothesis.settings(max_examples=60)
+@given(
+    kind=st.sampled_from(KINDS),
+    start=starts,
+    after=st.timedeltas(timedelta(0), timedelta(days=60)),
+    offset=st.integers(0, 2),
+    two=st.booleans(),
+)
+def test_the_windows_of_all_keys_tile_the_time_from_the_start(kind, start, after, offset, two):
+    source = (crossed if two else timed)(kind, start.isoformat(), end_offset=offset)
+    now = first_period(source.partitions) + after
+    keys = partition_keys(source, now)
+    windows = [window_of(source, key) for key in keys]
+    assert [window.partition for window in windows] == keys
+    assert len(set(keys)) == len(keys)
+    for site in SITES if two else [None]:
+        line = [window for window in windows if window.names.get("site") == site]
+        at = first_period(source.partitions)
+        for window in line:
+            assert window.start == at < window.end
+            at = window.end
+        assert next_period(kind, at, -offset) <= now < next_period(kind, at, 1 - offset)
+
+
+@given(kind=st.sampled_from(KINDS), number=st.integers(0, 60), site=st.sampled_from(SITES))
+def test_a_key_of_two_dimensions_names_its_period_and_its_static_key(kind, number, site):
+    start = next_period(kind, first_period(crossed(kind).partitions), number)
+    time = start.strftime(key_format(kind))
+    one, two = window_of(timed(kind), time), window_of(crossed(kind), f"{time}|{site}")
+    assert (two.partition, two.start, two.end) == (f"{time}|{site}", one.start, one.end)
+    assert two.names == {**one.names, "site": site}
+    assert split_key(two.partition) == (time, site)
+    assert fill("{partition} {site} {start:%Y}", two, "url") == f"{time}|{site} {site} {start:%Y}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("day", "9999-12-31"), ("month", "9999-12-01"), ("hour", "9999-12-31-23:00")]
+)
+def test_the_last_period_of_all_is_no_partition(kind, key):
+    with pytest.raises(UnknownPartition, match="has no end"):
+        window_of(timed(kind), key)
+
+
+def test_a_key_of_one_dimension_has_no_second_part():
+    assert split_key("2026-01-31") == ("2026-01-31", None)
+    assert split_key("2026-01-31|") == ("2026-01-31", "")
+    assert split_key("2026-01-31|a|b") == ("2026-01-31", "a|b")
+
+
+def test_the_keys_of_two_dimensions_run_along_time_first():
+    source = crossed("day", "2026-01-01", lookback=1)
+    assert partition_keys(source, at(2026, 1, 3, 5)) == [f"2026-01-0{day}|{site}" for day in (1, 2) for site in SITES]
+    assert partition_keys(source, at(2026, 1, 1, 5)) == []
+
+
+@pytest.mark.parametrize(("lookback", "days"), [(0, [14]), (2, [12, 13, 14])])
+def test_a_tick_refreshes_the_due_periods_of_every_static_key(lookback, days):
+    due = due_keys(crossed("day", lookback=lookback), at(2026, 3, 15, 0, 1))
+    assert due == [f"2026-03-{day}|{site}" for day in days for site in SITES]
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("2026-01-01", "names no site that is declared"), ("2026-01-01|", "names no site that is declared"),
+        ("2026-01-01|44014", "names no site that is declared"), ("44013|2026-01-01", "names no site that is declared"),
+        ("2026-01-01|44013|x", "names no site that is declared"), ("|44013", "'' is no month partition"),
+        ("2026-01-01-05:00|44013", "is no month partition"), ("2026-01-15|44013", "is not the beginning of a month"),
+        ("2022-12-01|44013", "lies before the first partition, 2023-01-01"), (" 2026-01-01|44013", "is no month"),
+    ],
+)  # fmt: skip
+def test_a_key_of_two_dimensions_that_is_none_says_what_keys_look_like(key, why):
+    with pytest.raises(UnknownPartition, match=why) as caught:
+        window_of(crossed("month"), key)
+    assert "2023-01-01" in str(caught.value)
+    if "site" in why:
+        assert "keys look like 2023-01-01|44013" in str(caught.value)
+
+
+@given(st.integers(0, 1500))
+def test_weeks_begin_on_sunday_whatever_the_year_and_its_week_numbers(number):
+    source = timed("week", "1998-01-01")
+    start = next_period("week", first_period(source.partitions), number)
+    window = window_of(source, start.strftime("%Y-%m-%d"))
+    assert (window.start.isoweekday(), window.end - window.start) == (7, timedelta(days=7))
+
+
+@pytest.mark.parametrize("year", [1999, 2000, 2023, 2024, 2100])
+def test_the_days_of_a_year_are_all_there_in_leap_years_too(year):
+    keys = partition_keys(timed("day", f"{year}-01-01"), at(year + 1, 1, 1))
+    leap = year % 4 == 0 and year != 2100
+    assert len(keys) == (366 if leap else 365) and (f"{year}-02-29" in keys) == leap
+    assert len(partition_keys(timed("hour", f"{year}-01-01"), at(year + 1, 1, 1))) == 24 * len(keys)
+
+
+def test_a_dynamic_key_is_whatever_was_added():
+    source = spec_of(partitions={"dynamic": "file"})
+    assert (
+        partition_keys(source, at(2026, 1, 1), ["b", "a"]) == due_keys(source, at(2026, 1, 1), ["b", "a"]) == ["b", "a"]
+    )
+    assert partition_keys(source, at(2026, 1, 1)) == []
+    window = window_of(source, "2026-01-01|x")
+    assert (window.partition, window.start, window.end) == ("2026-01-01|x", None, None)
+    assert window.names == {"file": "2026-01-01|x"}

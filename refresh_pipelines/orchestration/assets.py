@@ -15,9 +15,8 @@ import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.credentials import missing_key
-from refresh_pipelines.orchestration.execute import Result, execute
 from refresh_pipelines.orchestration.partitions import partitions_of
-from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of
+from refresh_pipelines.orchestration.report import COMPLETE, Result, keeps_rest, key_of
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.problems import Broken
 from refresh_pipelines.schedule import cron_of
@@ -34,6 +33,10 @@ def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
     """Return the asset of a source."""
 
     def refresh_source(context: dg.AssetExecutionContext) -> Iterator[Result]:
+        # Here and not above: who only loads definitions (daemon, webserver) needs no Arrow and no DuckDB, half a second
+        # and a hundred megabytes.
+        from refresh_pipelines.orchestration.execute import execute  # noqa: PLC0415
+
         yield from execute(context, spec, workshop)
 
     # The same for all; Dagster works it out seventeen times for each asset, a quarter of the time they take.

@@ -22,6 +22,7 @@ from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
+    Result,
     keeps_rest,
     key_of,
     listed,
@@ -43,7 +44,6 @@ from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.warehouse import LoadState
 from refresh_pipelines.window import window_of
 
-Result = dg.MaterializeResult[None] | dg.AssetCheckResult
 Done = TypeVar("Done")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.orchestration.report import DATA_VERSION_TAG, key_of, metadata_of, recovered_outcome
 from refresh_pipelines.orchestration.tags import trigger_of
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.warehouse import LoadState, Warehouse
+
+if TYPE_CHECKING:  # the engine is loaded when a refresh begins
+    from refresh_pipelines.warehouse import LoadState, Warehouse
 
 # Marks an event that repeats one of the asset's old key; history shows that one.
 CARRIED = "refresh/carried_from"

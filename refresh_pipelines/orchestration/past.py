@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,7 +12,9 @@ from refresh_pipelines.orchestration.events import last_data_version, succeeded
 from refresh_pipelines.orchestration.partitions import dynamic_keys, dynamic_name
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.spec.timing import unsafe_key
-from refresh_pipelines.warehouse import Warehouse
+
+if TYPE_CHECKING:  # the engine is loaded when a refresh begins
+    from refresh_pipelines.warehouse import Warehouse
 
 
 @dataclass(frozen=True)

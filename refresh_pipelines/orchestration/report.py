@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.warehouse import LoadState
+
+if TYPE_CHECKING:  # the engine is loaded when a refresh begins
+    from refresh_pipelines.warehouse import LoadState
 
 COUNTS = tuple(Counts.__dataclass_fields__)
 SECONDS = tuple(Seconds.__dataclass_fields__)
 DATA_VERSION_TAG = "dagster/data_version"
+# What the body of an asset may yield.
+Result = dg.MaterializeResult[None] | dg.AssetCheckResult
 # The check of sources that load what came when some of their requests fail.
 COMPLETE = "complete"
 _LISTED = 12

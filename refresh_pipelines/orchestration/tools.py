@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from refresh_pipelines.fetch import Fetcher
 from refresh_pipelines.notices import Notices
-from refresh_pipelines.refresh import Tools
 from refresh_pipelines.settings import Settings
-from refresh_pipelines.warehouse import LoadState, open_warehouse
+
+if TYPE_CHECKING:  # the engine is loaded when a refresh begins
+    from refresh_pipelines.refresh import Tools
+    from refresh_pipelines.warehouse import LoadState
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Workshop:
 
     def tools(self, progress: Callable[[str], None], recover: Callable[[LoadState], None]) -> Tools:
         """Return tools for one run."""
+        from refresh_pipelines.fetch import Fetcher  # noqa: PLC0415
+        from refresh_pipelines.refresh import Tools  # noqa: PLC0415
+        from refresh_pipelines.warehouse import open_warehouse  # noqa: PLC0415
+
         tools = Tools(self.settings, open_warehouse(self.settings), Fetcher(self.settings))
         adjusted = self.adjust(tools)
         inner = adjusted.progress
