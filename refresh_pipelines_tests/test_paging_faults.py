@@ -134,8 +134,7 @@ def test_more_pages_than_there_may_be_are_a_loop(fails, kind):
     assert len(upstream.seen) == 3
 
 
-@pytest.mark.parametrize("auth", [BY_QUERY, BY_HEADER], ids=["query", "header"])
-@pytest.mark.parametrize("kind", ["link", "header"])
+@pytest.mark.parametrize(("kind", "auth"), [("link", BY_HEADER), ("header", BY_QUERY)], ids=["link", "header"])
 @pytest.mark.parametrize(
     "address",
     [
