@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -34,9 +36,25 @@ class Unique:
 
 @contextmanager
 def calculator(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a database in memory that spills into `spill`, and not into the current folder."""
-    with told("staging"), duckdb.connect(":memory:", config={"temp_directory": str(spill)}) as connection:
+    """Yield a connection to a database in memory that spills into `spill`, and not into the current folder."""
+    with told("staging"), _connection(spill) as connection:
         yield connection
+
+
+def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
+    """Return a connection of its own to this process's database, or to a new one while that has spilled elsewhere."""
+    try:
+        database = _database(os.getpid())
+        database.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
+        return database.cursor()
+    except duckdb.Error:
+        return duckdb.connect(":memory:", config={"temp_directory": str(spill)})
+
+
+@lru_cache(maxsize=1)
+def _database(pid: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 - a forked child gets its own
+    """Open the one database of this process: opening costs more than all the work on a small payload."""
+    return duckdb.connect(":memory:")
 
 
 def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> Unique:

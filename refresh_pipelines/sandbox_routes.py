@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -193,7 +194,7 @@ def load_places(folders: Sequence[Path]) -> list[Place]:
 
 def _read(file: Path) -> list[Place]:
     try:
-        declared = SandboxYaml.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        declared = _declared(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValidationError) as error:
         raise SandboxError(f"{file}: {error}") from error
     places = [Place(file.parent, declared.modified, route) for route in declared.routes]
@@ -205,6 +206,12 @@ def _read(file: Path) -> list[Place]:
             if not PLACEHOLDER.search(name) and place.inside(name) is None:
                 raise SandboxError(f"{file}: {route.path} names {name}, which is no file in this folder")
     return places
+
+
+@lru_cache(maxsize=1024)
+def _declared(text: str) -> SandboxYaml:
+    """Read the text of a `sandbox.yaml`, once however many sandboxes a process serves."""
+    return SandboxYaml.model_validate(yaml.safe_load(text))
 
 
 @dataclass(frozen=True)

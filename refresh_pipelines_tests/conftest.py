@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from refresh_pipelines_tests.command_home import Home
     from refresh_pipelines_tests.dagster_bench import Bench
 
-hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("local", deadline=None, max_examples=50)
 # The same examples in every run, so that a failure comes from the change and not from the draw.
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # A shell starts background jobs deaf to SIGINT, and every process a test starts and interrupts would be deaf as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Some machines set it, users do not: every process a test starts would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _LOOPBACK = {"localhost", "::1", "0.0.0.0", "::", ""}
 _refused: list[str] = []

@@ -60,6 +60,7 @@ def command(shop, *args, **environ):
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_from_an_address_to_rows_in_a_table_by_the_commands_that_are_printed(shop, served):
     upstream = {"REFRESH_UPSTREAM": served.base}
     made = command(shop, "new", "energy/fuel_prices", "--url", URL, **upstream)

@@ -16,6 +16,8 @@ from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines_tests.catalogues import MINI
 from refresh_pipelines_tests.command_home import Home
 
+pytestmark = pytest.mark.e2e
+
 EMPTY = {
     "source": "mini", "removed": False, "load_states": 0, "tables": [], "locks": 0, "staging": 0, "notices": 0,
     "history": [],

@@ -270,7 +270,8 @@ def test_one_value_left_of_two_is_still_partial(bench, answers):
     assert bench.refresh(spec).counts.added == 2
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+# One of each class: the kinds of failure are told apart by the tests above.
+@pytest.mark.parametrize("fault", ["gone", "down", "value"])
 def test_when_every_value_fails_so_does_the_refresh(bench, answers, fault):
     bench.refresh(each("keep_rest"))
     before = bench.rows("mini"), bench.warehouse.states("mini")[0]

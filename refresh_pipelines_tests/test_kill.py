@@ -11,6 +11,7 @@ from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines_tests.workbench import HOST, NOW, Bench, builtin, csv_spec, start
 
+pytestmark = pytest.mark.e2e
 OGORA, YEAR = builtin("bsee_ogora"), "2025-01-01"
 REVISED = Counts(fetched=41, added=3, updated=3, unchanged=34, deleted=2, duplicates=1)
 

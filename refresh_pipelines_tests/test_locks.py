@@ -48,6 +48,7 @@ def refreshed_at_once(tmp_path, sandbox, keys):
     return [line.split() for line in said.splitlines()]
 
 
+@pytest.mark.e2e
 def test_ten_processes_with_a_partition_each_all_load_and_say_how_long_they_waited(tmp_path, sandbox):
     said = refreshed_at_once(tmp_path, sandbox, SERIES)
     assert [line[:2] for line in said] == [["loaded", "24"]] * 10
@@ -57,6 +58,7 @@ def test_ten_processes_with_a_partition_each_all_load_and_say_how_long_they_wait
     assert len({row[:2] for row in rows}) == len(rows) == 240
 
 
+@pytest.mark.e2e
 def test_ten_processes_with_one_partition_load_each_row_once(tmp_path, sandbox):
     said = refreshed_at_once(tmp_path, sandbox, ["DEXUSEU"] * 10)
     assert sorted(line[:2] for line in said) == [["loaded", "24"], *[["unchanged", "0"]] * 9]

@@ -137,7 +137,11 @@ CASES = [
     ("  rate: 2/s", "  ▸paging: {kind: page, param: page}", "to know the last page"),
     ("  rate: 2/s", "  ▸paging: {kind: cursor, param: mark}", "needs next"),
     ("  rate: 2/s", "  ▸paging: {kind: link, first: 1}", "paging.first does not go with kind link"),
-    ('    observation_start: "{start}"', "    ▸page: 1\n  paging: {kind: page, param: page, size: 9}", "paging sets page"),
+    (
+        '    observation_start: "{start}"',
+        "    ▸page: 1\n  paging: {kind: page, param: page, size: 9}",
+        "paging sets page",
+    ),
     ("  rate: 2/s", "  ▸span: 9", "span needs partitions with time and column"),
     ("  kind: json", "  kind: csv\n  ▸document: {x: y}", "format.document goes with JSON, not with csv"),
     ("table: fred_economic", "expect: {keep: {seris: ▸0%}}", "expect.keep.seris: seris is not among the columns"),
@@ -181,6 +185,15 @@ def test_keep_rest_does_not_go_with_replacing_a_partition(tmp_path):
     text, at = take_mark(text.replace("file_type: json", 'file_type: "{site}"'))
     problems = load(tmp_path, text).broken["a"].problems
     assert [((p.line, p.column), p.message[:37]) for p in problems] == [(at, "keep_rest would delete the rows of wh")]
+
+
+def test_keep_rest_does_not_go_with_values_that_must_not_be_missing(tmp_path):
+    text = changed(FRED, "  rate: 2/s", "  each: {site: [a], on_error: ▸keep_rest}").replace(
+        "table: fred_economic", 'expect: {keep: {series_id: "0%"}}'
+    )
+    text, at = take_mark(text.replace("file_type: json", 'file_type: "{site}"'))
+    problems = load(tmp_path, text).broken["a"].problems
+    assert [((p.line, p.column), p.message[:37]) for p in problems] == [(at, "what failed would count as lost under")]
 
 
 def test_a_list_of_the_params_stands_for_keys_and_for_values(tmp_path):

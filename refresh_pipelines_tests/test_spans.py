@@ -207,6 +207,7 @@ def test_the_cost_of_a_request_stands_at_its_first_partition(bench, upstream):
     assert [outcome.bytes > 0 for outcome in reversed(outcomes)] == [True] + [False] * 6
 
 
+@pytest.mark.e2e
 def test_a_leap_year_of_days_is_one_request_and_366_verdicts(bench, upstream):
     year = days("2024-01-01", 366)
     upstream.rows = {day: [f"a,{number}"] * (1 + number % 2) for number, day in enumerate(year)}

@@ -21,6 +21,9 @@ def check_each(draft: Draft) -> Iterator[Problem]:
     if each.on_error == "keep_rest" and draft.load.mode == "replace_partition":
         message = "keep_rest would delete the rows of what failed under load.mode: replace_partition"
         yield draft.problem(("request", "each", "on_error"), message, "use mode: merge, or on_error: fail")
+    if each.on_error == "keep_rest" and (draft.expect.keep or draft.expect.present):
+        message = "what failed would count as lost under expect.keep and expect.present, so there is no rest to keep"
+        yield draft.problem(("request", "each", "on_error"), message, "use on_error: fail, or leave them out")
 
 
 def check_paging(draft: Draft) -> Iterator[Problem]:

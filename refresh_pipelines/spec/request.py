@@ -47,8 +47,8 @@ def as_each(value: Any) -> Any:
         raise ValueError(f"the name {name} must match {TABLE_NAME.pattern}")
     if not isinstance(values, list) or not values or not all(isinstance(item, str) for item in values):
         raise ValueError(f"{name} must be a list of texts (put numbers in quotes)")
-    if len(set(values)) != len(values):
-        raise ValueError(f"{name} names a value twice")
+    if len(set(values)) != len(values) or not all(item.strip() for item in values):
+        raise ValueError(f"{name} names a value twice, or an empty one")
     return {"name": name, "values": tuple(values), **{key: value[key] for key in value if key == "on_error"}}
 
 

@@ -28,11 +28,24 @@ CREATE TABLE IF NOT EXISTS refresh.tables ("table" VARCHAR PRIMARY KEY, merge_ke
 
 def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Create schemas and state tables that are not there yet, and bring those of an earlier version up to date."""
+    if _are_current(connection):
+        return  # the usual case; each CREATE IF NOT EXISTS costs as much as a small merge
     connection.execute(_STATE_TABLES)
     query = "SELECT 1 FROM duckdb_columns() WHERE schema_name = 'refresh' AND table_name = 'load_state'"
     if first_row(connection, f"{query} AND column_name = 'table'") is None:
         connection.execute("ALTER TABLE refresh.load_state ADD COLUMN \"table\" VARCHAR DEFAULT ''")
         _find_tables(connection)
+
+
+def _are_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    newest = "(('load_state', 'table'), ('tables', 'merge_key'))"
+    found = first_row(
+        connection,
+        "SELECT (SELECT count(*) FROM duckdb_columns() WHERE schema_name = 'refresh' AND NOT internal"  # noqa: S608
+        f" AND (table_name, column_name) IN {newest}),"
+        " (SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'raw' AND database_name = current_database())",
+    )
+    return found == (2, 1)
 
 
 def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:
