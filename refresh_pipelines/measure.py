@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -44,17 +45,31 @@ def calculator(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
     """Return a connection of its own to this process's database, or to a new one while that has spilled elsewhere."""
     try:
-        database = _database(os.getpid())
+        database = _database()
         database.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
         return database.cursor()
     except duckdb.Error:
         return duckdb.connect(":memory:", config={"temp_directory": str(spill)})
 
 
-@lru_cache(maxsize=1)
-def _database(pid: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 - a forked child gets its own
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
     """Open the one database of this process: opening costs more than all the work on a small payload."""
     return duckdb.connect(":memory:")
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: open a new database when one is needed, and never close the one that was inherited.
+
+    Its threads stayed with the parent, and closing it would wait for them, at the latest when the child
+    ends. One reference too many keeps Python from ever doing so.
+    """
+    if _database.cache_info().currsize:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_database()))
+        _database.cache_clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> Unique:

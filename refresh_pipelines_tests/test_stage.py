@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -14,7 +17,10 @@ from hypothesis import strategies as st
 
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines.measure import calculator
 from refresh_pipelines_tests.workbench import spec_of, staged
+
+ROOT = Path(__file__).resolve().parent.parent
 
 COLUMNS = {
     "k": {"type": "text", "nullable": False, "strip": False},
@@ -202,3 +208,21 @@ def test_a_key_of_several_columns_is_compared_whole(tmp_path):
 def test_staging_that_collapses_leaves_one_file_too(tmp_path):
     staged(LAST, [{"k": "a", "n": "1", "t": "x", "noise": None}] * 3, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["payload.json", "rows.arrow"]
+
+
+def test_a_forked_child_calculates_for_itself_and_ends(tmp_path):
+    question = "SELECT sum(i) FROM range(100000) t(i)"
+    with calculator(tmp_path / "parent.spill") as connection:
+        assert connection.execute(question).fetchall() == [(4999950000,)]
+    script = tmp_path / "forking.py"
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom refresh_pipelines.measure import calculator\n"
+        f"def ask():\n    with calculator(Path('x.spill')) as connection:\n"
+        f"        return connection.execute({question!r}).fetchall()\n"
+        "before = ask()\nchild = os.fork()\n"
+        "if child == 0:\n    sys.exit(7 if ask() == before else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environ, timeout=60, capture_output=True)
+    assert done.returncode == 7
