@@ -224,5 +224,6 @@ def test_a_forked_child_calculates_for_itself_and_ends(tmp_path):
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environ, timeout=60, capture_output=True)
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=environ, timeout=60, capture_output=True)
     assert done.returncode == 7
