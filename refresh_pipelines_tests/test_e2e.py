@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
 
@@ -13,8 +14,10 @@ import dagster as dg
 import pytest
 import yaml
 
+from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.sandbox import Sandbox
-from refresh_pipelines.settings import SAMPLES
+from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES
+from refresh_pipelines.window import due_keys
 from refresh_pipelines_tests.catalogues import MINI, write
 from refresh_pipelines_tests.dagster_bench import values, wait_until
 from refresh_pipelines_tests.served import Served, command, environment, free_port
@@ -114,16 +117,15 @@ def test_what_is_served_loads_ticks_refreshes_cancels_stops_and_remembers(root, 
 def everything_is_there(served):
     [node] = served.ask(DEFINITIONS)["repositoriesOrError"]["nodes"]
     assets = {"/".join(asset["assetKey"]["path"]): asset for asset in node["assetNodes"]}
-    assert set(assets) == {
-        "commodities/fred_fx", "worldenergy/bsee_ogora", "benin/ticking", "benin/hanging", "benin/Broken_One",
-    }  # fmt: skip
+    builtin = load_catalogue([BUILTIN_CATALOG]).sources.values()
+    own = {"benin/ticking", "benin/hanging", "benin/Broken_One"}
+    assert set(assets) == {spec.name for spec in builtin} | own
     assert all(asset["groupName"] == key.partition("/")[0] for key, asset in assets.items())
     assert assets["commodities/fred_fx"]["isPartitioned"]
     assert not assets["benin/Broken_One"]["isExecutable"]
     states = {schedule["name"]: schedule["scheduleState"]["status"] for schedule in node["schedules"]}
-    assert states == dict.fromkeys(
-        ["fred_fx_schedule", "bsee_ogora_schedule", "ticking_schedule", "hanging_schedule"], "RUNNING"
-    )
+    due = [spec.source for spec in builtin if spec.enabled]
+    assert states == {f"{source}_schedule": "RUNNING" for source in (*due, "ticking", "hanging")}
     assert {"name": "failures", "sensorState": {"status": "RUNNING"}} in node["sensors"]
 
 
@@ -215,5 +217,7 @@ def test_make_run_refreshes_everything_and_once_more_changes_nothing(root):
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "loaded" in first.stdout
     assert "loaded" not in second.stdout
-    assert second.stdout.count("unchanged") == first.stdout.count("loaded") == 12
+    builtin = load_catalogue([BUILTIN_CATALOG]).sources.values()
+    due = sum(len(due_keys(spec, datetime.now(timezone.utc))) or 1 for spec in builtin)
+    assert second.stdout.count(" unchanged ") == first.stdout.count(" loaded ") == due
     assert "make up" in first.stdout
