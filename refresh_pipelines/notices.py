@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ import requests
 
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.errors import RefreshError
+from refresh_pipelines.ops import instant_text, ops_file, ops_store
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.proxy import route_of
 from refresh_pipelines.redact import redact
@@ -66,7 +67,7 @@ class Notices:
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings, self.clock = settings, clock
-        self.path = settings.data_dir / "ops.sqlite"
+        self.path = ops_file(settings.data_dir)
 
     def report(self, failure: Failure) -> bool:
         """Write a notice unless this run and source have one; return whether it is new.
@@ -81,7 +82,14 @@ class Notices:
             done = connection.execute(
                 "INSERT OR IGNORE INTO outbox (event_id, run_id, source, body, created_at, not_before)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (body["event_id"], failure.run_id, failure.source, json.dumps(body), _text(now), _text(now)),
+                (
+                    body["event_id"],
+                    failure.run_id,
+                    failure.source,
+                    json.dumps(body),
+                    instant_text(now),
+                    instant_text(now),
+                ),
             )
         return done.rowcount == 1
 
@@ -140,13 +148,8 @@ class Notices:
             "url": f"http://127.0.0.1:{port}/runs/{failure.run_id}",
         }
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(_TABLE)
-            yield connection
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return ops_store(self.path, _TABLE)
 
     def _claim(self) -> tuple[str, str] | None:
         """Take the oldest waiting notice, so that no other process sends it at the same time."""
@@ -155,12 +158,12 @@ class Notices:
             row = connection.execute(
                 "SELECT event_id, body FROM outbox"
                 " WHERE delivered_at IS NULL AND not_before <= ? ORDER BY created_at, rowid LIMIT 1",
-                (_text(self.clock()),),
+                (instant_text(self.clock()),),
             ).fetchone()
             if row:
                 connection.execute(
                     "UPDATE outbox SET not_before = ?, attempts = attempts + 1 WHERE event_id = ?",
-                    (_text(self.clock() + CLAIM), row[0]),
+                    (instant_text(self.clock() + CLAIM), row[0]),
                 )
         return (row[0], row[1]) if row else None
 
@@ -190,10 +193,10 @@ class Notices:
         with self._open() as connection:
             if problem:
                 statement = "UPDATE outbox SET not_before = ?, last_error = ? WHERE event_id = ?"
-                connection.execute(statement, (_text(now + pause), problem, event_id))
+                connection.execute(statement, (instant_text(now + pause), problem, event_id))
             else:
                 statement = "UPDATE outbox SET delivered_at = ?, last_error = NULL WHERE event_id = ?"
-                connection.execute(statement, (_text(now), event_id))
+                connection.execute(statement, (instant_text(now), event_id))
 
 
 def _session() -> requests.Session:
@@ -201,8 +204,3 @@ def _session() -> requests.Session:
     # Proxies and certificates are chosen for each post, from `.env` too; the session would add those it finds itself.
     session.trust_env = False
     return session
-
-
-def _text(at: datetime) -> str:
-    """Write an instant so that texts sort as instants do."""
-    return at.isoformat(timespec="microseconds")
