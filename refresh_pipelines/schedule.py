@@ -6,8 +6,12 @@ refuses would break the whole code location, so `valid_cron` stays within it (a 
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
@@ -15,20 +19,25 @@ from croniter import croniter
 from refresh_pipelines.spec import Schedule
 
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+# Hours first, since most schedules are daily; a leap day may be eight years away.
+_SHORTEST, _LONGEST_PAUSE = timedelta(hours=1), timedelta(days=9 * 366)
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def cron_of(schedule: Schedule, source: str) -> str:
     """Return the cron expression of a schedule.
 
-    `source` is the source's name: what a preset may depend on besides its own fields.
+    `source` is the source's name, of which `jitter` makes a shift: always the same one, and another
+    for another source.
 
     Raises:
         ValueError: the schedule has neither frequency nor cron, or a day its frequency has not.
     """
     if schedule.cron is not None:
         return schedule.cron.strip()
-    hour, minute = (int(part) for part in schedule.time.split(":"))
+    hour, minute = divmod(_minute_of_day(schedule) + shift_of(schedule, source), 60)
+    # `refresh check` refuses a jitter that passes midnight: the day would be another one.
+    hour = hour % 24
     at = f"{minute} {hour}"
     presets = {
         "hourly": lambda: f"{minute} * * * *",
@@ -42,6 +51,24 @@ def cron_of(schedule: Schedule, source: str) -> str:
     if preset is None:
         raise ValueError(f"{source} has no rhythm: schedule.frequency is {schedule.frequency}")
     return preset()
+
+
+def _minute_of_day(schedule: Schedule) -> int:
+    hour, minute = (int(part) for part in schedule.time.split(":"))
+    return hour * 60 + minute
+
+
+def shift_of(schedule: Schedule, source: str) -> int:
+    """Return by how many minutes `jitter` moves a preset: from 0 to all of it, the same for a name at all times."""
+    most = int(schedule.jitter.total_seconds() // 60)
+    return zlib.crc32(source.encode()) % (most + 1)
+
+
+def most_jitter(schedule: Schedule) -> timedelta:
+    """Return how far a preset can be moved without its day becoming another, or its hour for hourly ones."""
+    if schedule.frequency == "hourly":
+        return timedelta(minutes=59)
+    return timedelta(minutes=24 * 60 - 1 - _minute_of_day(schedule))
 
 
 def _weekday(day: str | int | None) -> int:
@@ -91,26 +118,64 @@ def next_fires(cron: str, zone: str, after: datetime, count: int) -> list[dateti
     that comes twice counts the second time, and a cron of every hour goes on through both. Raises
     ValueError when `after` has no zone.
     """
+    return list(islice(_fires(cron, ZoneInfo(zone), after), count))
+
+
+def fires_between(cron: str, zone: str, after: datetime, until: datetime) -> list[datetime]:
+    """Return every instant later than `after` and not later than `until`, in UTC, oldest first."""
+    return list(takewhile(lambda fire: fire <= until, _fires(cron, ZoneInfo(zone), after)))
+
+
+def last_fire(cron: str, zone: str, at: datetime) -> datetime:
+    """Return the newest instant up to and including `at`, in UTC.
+
+    Raises ValueError when there was none in the nine years before: no cron expression that ever fires is rarer.
+    """
+    reach = _SHORTEST
+    while reach <= _LONGEST_PAUSE:
+        found = fires_between(cron, zone, at - reach, at)
+        if found:
+            return found[-1]
+        reach *= 8
+    raise ValueError(f"{cron} has not fired in the years before {at}")
+
+
+def _fires(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
     if after.tzinfo is None:
-        raise ValueError("`after` needs a time zone")
-    local = after.astimezone(ZoneInfo(zone))
-    if croniter.expand(cron)[0][1] == ["*"]:
-        ticks = croniter(cron, local, ret_type=datetime)
-        return [ticks.get_next(datetime).astimezone(timezone.utc) for _ in range(count)]
+        raise ValueError("an instant needs a time zone")
     # On the wall clock, from a day before: the second of two equal times may still lie ahead.
-    walls = croniter(cron, local.replace(tzinfo=None, fold=0) - timedelta(days=1), ret_type=datetime)
-    out: list[datetime] = []
-    while len(out) < count:
-        at = _instant(walls.get_next(datetime), ZoneInfo(zone))
-        if at > (out[-1] if out else after):
-            out.append(at)
-    return out
+    local = after.astimezone(zone).replace(tzinfo=None, fold=0)
+    walls = croniter(cron, local - timedelta(days=1), ret_type=datetime)
+    every_hour = croniter.expand(cron)[0][1] == ["*"]
+    last = after
+    for at in _in_every_hour(walls, zone) if every_hour else _once_a_day(walls, zone):
+        if at > last:
+            last = at
+            yield at
 
 
-def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Return the UTC instant of a wall clock's time."""
-    while True:
-        at = wall.replace(tzinfo=zone, fold=1).astimezone(timezone.utc)
-        if at.astimezone(zone).replace(tzinfo=None) == wall:
-            return at
-        wall += timedelta(minutes=1)  # In a gap: the first time after it.
+def _once_a_day(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield the instants of wall clock times: of two the second, of a skipped one the first after the gap."""
+    for wall in walls:
+        moved = wall
+        while not (found := _instants(moved, zone)):
+            moved += timedelta(minutes=1)
+        yield found[-1]
+
+
+def _in_every_hour(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield every instant that bears one of the wall clock's times, in order: those that come twice come twice."""
+    ahead: list[datetime] = []
+    for wall in walls:
+        found = _instants(wall, zone)
+        for at in found:
+            heappush(ahead, at)
+        # Later times on the wall begin later, but the second of two may come after the first of the next.
+        while found and ahead and ahead[0] <= found[0]:
+            yield heappop(ahead)
+
+
+def _instants(wall: datetime, zone: ZoneInfo) -> list[datetime]:
+    """Return the instants at which the clock shows a time: one, two where it is set back, none where it skips."""
+    both = {wall.replace(tzinfo=zone, fold=fold).astimezone(timezone.utc) for fold in (0, 1)}
+    return sorted(at for at in both if at.astimezone(zone).replace(tzinfo=None, fold=0) == wall)

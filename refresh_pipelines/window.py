@@ -89,14 +89,32 @@ def _sunday(at: datetime) -> datetime:
     return day - timedelta(days=(day.weekday() + 1) % 7)
 
 
-def time_keys(partitions: Partitions, now: datetime) -> list[str]:
-    """Return the keys of all periods that are over at `now`, plus `end_offset`, oldest first."""
-    kind = partitions.time
-    if kind is None:
+def time_keys(partitions: Partitions, now: datetime, first: str | None = None) -> list[str]:
+    """Return the keys of all periods that are over at `now`, plus `end_offset`, oldest first.
+
+    `first` is the key to begin with, in place of the first there is.
+    """
+    kind, origin = _kind(partitions), first_period(partitions)
+    at = origin if first is None else max(origin, _start(kind, first))
+    return _keys(kind, at, _end(partitions, kind, now, origin))
+
+
+def _kind(partitions: Partitions) -> str:
+    if partitions.time is None:
         raise ValueError("the source has no time partitions")
-    first = first_period(partitions)
-    end = next_period(kind, floor_period(kind, now, first), partitions.end_offset)
-    keys, at = [], first
+    return partitions.time
+
+
+def _start(kind: str, key: str) -> datetime:
+    return datetime.strptime(key, key_format(kind)).replace(tzinfo=timezone.utc)
+
+
+def _end(partitions: Partitions, kind: str, now: datetime, origin: datetime) -> datetime:
+    return next_period(kind, floor_period(kind, now, origin), partitions.end_offset)
+
+
+def _keys(kind: str, at: datetime, end: datetime) -> list[str]:
+    keys = []
     while at < end:
         keys.append(at.strftime(key_format(kind)))
         at = next_period(kind, at)
@@ -128,8 +146,22 @@ def due_keys(spec: SourceSpec, now: datetime, dynamic: Sequence[str] = ()) -> li
 
 def newest_periods(partitions: Partitions, now: datetime) -> list[str]:
     """Return the time keys a tick at `now` asks for: the newest and its look-back, oldest first."""
-    lookback = partitions.lookback
-    return time_keys(partitions, now)[-(lookback + 1 if isinstance(lookback, int) else 1) :]
+    kind, origin, lookback = _kind(partitions), first_period(partitions), partitions.lookback
+    end = _end(partitions, kind, now, origin)
+    # Counted back from the end: an hourly source of ten years has ninety thousand keys.
+    start = next_period(kind, end, -(lookback + 1 if isinstance(lookback, int) else 1))
+    return _keys(kind, max(origin, start), end)
+
+
+def available_at(partitions: Partitions, key: str) -> datetime:
+    """Return when a time key comes into being: at the end of its period, or `end_offset` periods before.
+
+    Where the source says how long a period stays unpublished, not before that either.
+    """
+    kind = _kind(partitions)
+    start = _start(kind, split_key(key)[0])
+    patience = partitions.unpublished_for or timedelta(0)
+    return max(next_period(kind, start, 1 - partitions.end_offset), start + patience)
 
 
 def _crossed(partitions: Partitions, times: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem, did_you_mean
-from refresh_pipelines.schedule import WEEKDAYS, cron_of, ever_fires, valid_cron
+from refresh_pipelines.schedule import WEEKDAYS, cron_of, ever_fires, most_jitter, valid_cron
 from refresh_pipelines.spec import Schedule
 from refresh_pipelines.units import format_duration
 
@@ -24,7 +24,7 @@ def check_rhythm(draft: Draft) -> Iterator[Problem]:
     if schedule is None or "schedule" in draft.bad:
         return
     if schedule.cron is not None:
-        for key in ("day", "month", "time"):
+        for key in ("day", "month", "time", "jitter"):
             if draft.wrote("schedule", key):
                 yield draft.problem(("schedule", key), f"{key} goes with frequency, not with cron", key=True)
         yield from _check_cron(draft, schedule.cron.strip(), "cron")
@@ -47,6 +47,9 @@ def _check_cron(draft: Draft, cron: str, key: str) -> Iterator[Problem]:
 
 def _check_preset(draft: Draft, schedule: Schedule) -> Iterator[Problem]:
     frequency, day, loc = schedule.frequency, schedule.day, ("schedule", "day")
+    if schedule.jitter > (most := most_jitter(schedule)):
+        hint = f"at most {format_duration(most)}: what it moves stays within its {_within(frequency)}"
+        yield draft.problem(("schedule", "jitter"), f"a jitter of {format_duration(schedule.jitter)} is too long", hint)
     if schedule.month is not None and frequency != "annual":
         yield draft.problem(("schedule", "month"), "month goes with frequency: annual only", key=True)
     if day is None:
@@ -61,6 +64,10 @@ def _check_preset(draft: Draft, schedule: Schedule) -> Iterator[Problem]:
     elif day > 28 and frequency != "annual":
         hint = "28 is in every month"
         yield draft.problem(loc, f"months without a day {day} are passed over", hint, severity="note")
+
+
+def _within(frequency: str | None) -> str:
+    return "hour" if frequency == "hourly" else "day"
 
 
 def _near_weekday(day: str | int) -> str:
