@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serve the Dagster UI and the sandbox in the foreground until Ctrl-C; called by `make up`.
+# Serve the Dagster UI and the sandbox, and watch the catalogue, in the foreground until Ctrl-C; called by `make up`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,22 +15,22 @@ read -r ui_port sandbox_port start_sandbox <<<"$ports"
 DAGSTER_HOME=$(.venv/bin/python -m refresh_pipelines.orchestration.instance)
 export DAGSTER_HOME
 
-ui='' sandbox=''
+ui='' sandbox='' watcher=''
 # Each step gives the servers ten seconds: the first lets them end their children, the others leave nothing behind,
 # also where SIGINT is ignored (a background start) or a run is still in a server's process group.
 stop() {
   trap '' INT TERM HUP
   set +e # all of it, also when the terminal is gone and nothing can be printed
   echo "Stopping ..."
-  for group in $ui $sandbox; do kill -INT "$group" 2>/dev/null; done
+  for group in $ui $sandbox $watcher; do kill -INT "$group" 2>/dev/null; done
   for signal in TERM KILL 0; do
     for _ in 1 2 3 4 5 6 7 8 9 10; do
       alive=''
-      for group in $ui $sandbox; do kill -0 -- "-$group" 2>/dev/null && alive=yes; done
+      for group in $ui $sandbox $watcher; do kill -0 -- "-$group" 2>/dev/null && alive=yes; done
       [ -z "$alive" ] && return
       sleep 1
     done
-    for group in $ui $sandbox; do kill -$signal -- "-$group" 2>/dev/null; done
+    for group in $ui $sandbox $watcher; do kill -$signal -- "-$group" 2>/dev/null; done
   done
 }
 trap stop EXIT
@@ -46,6 +46,9 @@ if [ "$start_sandbox" = yes ]; then
   REFRESH_SANDBOX_PORT=$sandbox_port .venv/bin/refresh sandbox &
   sandbox=$!
 fi
+# Before the definitions are loaded, so that no change falls between what they read and what it compares with.
+.venv/bin/python -m refresh_pipelines.cli.watch "$ui_port" &
+watcher=$!
 .venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p "$ui_port" &
 ui=$!
 set +m
@@ -55,6 +58,11 @@ echo "Dagster UI: http://127.0.0.1:$ui_port (Ctrl-C stops everything)"
 while kill -0 "$ui" 2>/dev/null && { [ -z "$sandbox" ] || kill -0 "$sandbox" 2>/dev/null; }; do
   sleep 1 &
   wait $! || true
+  # Not a server: without it everything runs on, and a change waits for "Reload" in the UI.
+  if [ -n "$watcher" ] && ! kill -0 "$watcher" 2>/dev/null; then
+    echo "The catalogue is no longer watched; start again, or reload in the UI after a change." >&2
+    watcher=''
+  fi
 done
 echo "A server has stopped; stopping the other." >&2
 exit 1

@@ -11,6 +11,13 @@ from refresh_pipelines.spec import Format, SourceSpec
 
 # Some servers put kilobytes of empty lines before their pages.
 _HEAD = 16_384
+_KINDS = {
+    "csv": "CSV",
+    "json": "JSON",
+    "jsonl": "file of JSON lines",
+    "parquet": "Parquet file",
+    "xlsx": "XLSX workbook",
+}
 _PAGES = (b"<!doctype", b"<!--", b"<html", b"<head", b"<title", b"<body", b"<?xml", b"<script")
 
 
@@ -37,7 +44,9 @@ def expected_kind(spec: SourceSpec) -> str:
 def kind_of(form: Format) -> str:
     """Say in words what kind of file a format declares."""
     archive = {"zip": "ZIP archive of ", "gzip": "gzip file of "}.get(form.archive or "", "")
-    return f"a {archive}{form.kind.upper()}"
+    if form.kind == "detect":
+        return " or ".join(_KINDS[kind] for kind in form.of)
+    return f"a {archive}{_KINDS[form.kind]}"
 
 
 def excerpt(body: bytes, length: int = 120) -> str:

@@ -8,19 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from refresh_pipelines.catalogue_files import Shared, entries, is_yaml, read_file, read_shared
 from refresh_pipelines.collector import collection_paused
-from refresh_pipelines.draft import read_draft
+from refresh_pipelines.draft import Draft, read_draft
 from refresh_pipelines.overrides import expand_lists, override_params, unused_overrides
 from refresh_pipelines.problems import Broken, Problem, did_you_mean
 from refresh_pipelines.rules import check_draft
 from refresh_pipelines.rules.across import alias_claims, alias_problems, name_problems, table_problems
+from refresh_pipelines.rules.gates import requirement_problems
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.yamlpos import Document
 
-__all__ = ["Broken", "BrokenSource", "Catalogue", "Problem", "UnknownSource", "load_catalogue"]
+__all__ = [
+    "Broken",
+    "BrokenSource",
+    "Catalogue",
+    "Problem",
+    "Stale",
+    "UnknownSource",
+    "errors_of",
+    "load_catalogue",
+    "read_source",
+]
 
 
 class UnknownSource(ValueError):
@@ -37,6 +50,19 @@ class BrokenSource(ValueError):
 
 
 @dataclass(frozen=True)
+class Stale:
+    """A source that runs on what its file said before it was broken.
+
+    Attributes:
+        broken: what is wrong with the file now.
+        good_at: when that last good version was first seen.
+    """
+
+    broken: Broken
+    good_at: datetime
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What was found.
 
@@ -45,12 +71,16 @@ class Catalogue:
         broken: the others, by file stem; by `group/stem`, numbered if need be, when the stem is taken.
         problems: all errors and notes of all files, each once, also those of defaults.yaml.
         files: every YAML file that was read, with defaults.yaml and group.yaml.
+        written: what each loaded source says with defaults filled in, before the environment's params.
+        stale: the loaded sources whose file is broken; `lastgood` fills it, the files alone give none.
     """
 
     sources: Mapping[str, SourceSpec]
     broken: Mapping[str, Broken]
     problems: tuple[Problem, ...]
     files: tuple[Path, ...] = ()
+    written: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stale: Mapping[str, Stale] = field(default_factory=dict)
 
     def find(self, name: str) -> SourceSpec:
         """Return a source by `source` or `group/source`. Raises UnknownSource or BrokenSource."""
@@ -99,6 +129,7 @@ class _Shelf:
     tables: dict[str, SourceSpec] = field(default_factory=dict)
     documents: dict[str, Document] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
+    written: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @collection_paused()
@@ -112,11 +143,14 @@ def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = 
     for folder in folders:
         _read_folder(shelf, folder)
     _check_aliases(shelf)
+    _check_requirements(shelf)
     shelf.problems += unused_overrides(shelf.environ, shelf.params)
     specs = sorted(shelf.sources.values(), key=lambda spec: (spec.group, spec.source))
     problems = sorted(dict.fromkeys(shelf.problems), key=lambda p: (str(p.file), p.line, p.column))
     files = tuple(dict.fromkeys(shelf.files))
-    return Catalogue({spec.source: spec for spec in specs}, _by_stem(shelf), tuple(problems), files)
+    by_stem = {spec.source: spec for spec in specs}
+    written = {stem: shelf.written[stem] for stem in by_stem}
+    return Catalogue(by_stem, _by_stem(shelf), tuple(problems), files, written)
 
 
 def _by_stem(shelf: _Shelf) -> dict[str, Broken]:
@@ -174,39 +208,65 @@ def _read_source(shelf: _Shelf, path: Path, shared: Shared) -> None:
     own = read_file(path)
     spec = None
     if isinstance(own, Document):
-        document, wrong, used = override_params(shared.fill(own), group, shelf.environ)
-        document, unlisted = expand_lists(document)
-        wrong += unlisted
+        filled = shared.fill(own)
+        draft, found, used = read_source(filled, path, shelf.environ)
         shelf.params |= used
-        draft, found = read_draft(document, group, stem, str(path))
-        problems += wrong + found + check_draft(draft)
+        problems += found
         spec = draft.spec
     else:
         problems += own
-    if spec is not None and not _errors(problems):
-        problems += table_problems(spec, document, shelf.tables)
+    if spec is not None and not errors_of(problems):
+        problems += table_problems(spec, draft.document, shelf.tables)
     shelf.problems += problems
     shelf.first.setdefault(stem, path)
-    if spec is None or _errors(problems):
-        shelf.broken.append(Broken(group, stem, path, _errors(problems)))
+    if spec is None or errors_of(problems):
+        shelf.broken.append(Broken(group, stem, path, errors_of(problems)))
         return
     shelf.sources[stem] = spec
-    if spec.aliases:
-        shelf.documents[stem] = document
+    shelf.written[stem] = filled.value
+    if spec.aliases or spec.requires:
+        shelf.documents[stem] = draft.document
     shelf.tables.setdefault(spec.raw_table, spec)
+
+
+def read_source(document: Document, path: Path, environ: Mapping[str, str]) -> tuple[Draft, list[Problem], set[str]]:
+    """Read what a source's file says, with defaults filled in; its place gives its names.
+
+    Returns the draft, what is wrong by itself (not across files), and the variables looked up.
+    """
+    document, wrong, used = override_params(document, path.parent.name, environ)
+    document, unlisted = expand_lists(document)
+    draft, found = read_draft(document, path.parent.name, path.stem, str(path))
+    return draft, wrong + unlisted + found + check_draft(draft), used
 
 
 def _check_aliases(shelf: _Shelf) -> None:
     """Break the sources that claim a name of before which is not theirs: what it has loaded cannot be given twice."""
     claims = alias_claims(shelf.sources.values())
     for stem, document in shelf.documents.items():
-        spec = shelf.sources[stem]
-        problems = [*alias_problems(spec, document, shelf.first, claims)]
-        if problems:
-            shelf.problems += problems
-            shelf.broken.append(Broken(spec.group, stem, shelf.first[stem], tuple(problems)))
-            del shelf.sources[stem]
+        _disable(shelf, stem, [*alias_problems(shelf.sources[stem], document, shelf.first, claims)])
 
 
-def _errors(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def _check_requirements(shelf: _Shelf) -> None:
+    """Break the sources that wait for what does not exist, or for each other."""
+    broken = {one.source for one in shelf.broken}
+    waiting = [stem for stem in shelf.documents if stem in shelf.sources and shelf.sources[stem].requires]
+    found = {
+        stem: [*requirement_problems(shelf.sources[stem], shelf.documents[stem], shelf.sources, broken)]
+        for stem in waiting
+    }
+    for stem, problems in found.items():
+        _disable(shelf, stem, problems)
+
+
+def _disable(shelf: _Shelf, stem: str, problems: list[Problem]) -> None:
+    """Note problems of a source that was right by itself; with an error among them it cannot be loaded."""
+    shelf.problems += problems
+    if errors_of(problems):
+        spec = shelf.sources.pop(stem)
+        shelf.broken.append(Broken(spec.group, stem, shelf.first[stem], errors_of(problems)))
+
+
+def errors_of(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the errors among the problems, each once."""
     return tuple(dict.fromkeys(problem for problem in problems if problem.severity == "error"))

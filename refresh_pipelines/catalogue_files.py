@@ -11,7 +11,11 @@ from refresh_pipelines.yamlpos import Document, Excludes, YamlError, read_docume
 # A default must not join what the source chose: of these only one can be meant, and the details of
 # a default's frequency are nonsense under another one.
 _EXCLUDES: Excludes = {
-    (): {"format": ("parser",), "parser": ("format",)},
+    (): {
+        "format": ("parser",),
+        "parser": ("format",),
+        "derive": ("request", "format", "parser", "schedule", "partitions"),
+    },
     ("request",): {"url": ("urls",), "urls": ("url",)},
     ("request", "auth"): {"query": ("header", "prefix"), "header": ("query",)},
     ("schedule",): {"cron": ("frequency", "day", "month", "time"), "frequency": ("cron", "day", "month")},

@@ -148,10 +148,12 @@ def _newest(spec: SourceSpec, tick: datetime, free: list[str] | None, late: bool
 
 
 def _past(spec: SourceSpec, tick: datetime, facts: Facts, due: Collection[str]) -> list[Request]:
-    """Return runs over what was missed: at most 31 periods, and nothing that is under way already."""
+    """Return runs over what was missed: nothing that is under way, and with what is caught up on at most 31 periods."""
     taken = frozenset().union(*(flight.keys for flight in facts.flights))
+    before = {split_key(key)[0] for flight in facts.flights if flight.trigger == "catch_up" for key in flight.keys}
     left = [key for key in facts.missing if key not in taken and key not in set(due)]
-    periods = set(list(dict.fromkeys(split_key(key)[0] for key in left))[:MOST_CAUGHT_UP])
+    room = max(0, MOST_CAUGHT_UP - len(before))
+    periods = set(list(dict.fromkeys(split_key(key)[0] for key in left))[:room])
     wanted = {key for key in left if split_key(key)[0] in periods}
     runs = runs_of(spec, wanted, partition_keys(spec, tick, facts.dynamic))
     return [Request(run, "catch_up", run_key_of(tick, run)) for run in runs]

@@ -10,6 +10,7 @@ from pathlib import Path
 from refresh_pipelines.absent import nowhere
 from refresh_pipelines.errors import Interrupted, RefreshError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Turn, Validators
+from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.paging import Pager
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Part, naming
@@ -28,6 +29,8 @@ class Delivery:
         last_modified: what the upstream said of the first part.
         missing: values of `each` that failed under `on_error: keep_rest`, and why.
         passed_over: addresses that did not have it.
+        files: of a drop, what became of each file; `parts` are those that are to be read.
+        remarks: what a person should know of the delivery.
     """
 
     parts: tuple[Part, ...]
@@ -38,6 +41,8 @@ class Delivery:
     last_modified: str | None
     missing: tuple[tuple[str, RefreshError], ...] = ()
     passed_over: tuple[NotHere, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def deliver(

@@ -18,11 +18,13 @@ from refresh_pipelines.grammar import explain
 from refresh_pipelines.problems import Problem, Severity
 from refresh_pipelines.spec import (
     Column,
+    Derive,
     Expect,
     Format,
     Load,
     Partitions,
     Request,
+    Requires,
     Retry,
     Schedule,
     SourceSpec,
@@ -101,6 +103,16 @@ class Draft:
     def expect(self) -> Expect:
         """What a plausible payload looks like."""
         return self.sections.get("expect") or Expect()
+
+    @property
+    def requires(self) -> tuple[Requires, ...]:
+        """The sources it needs; () if one of them could not be read."""
+        return self.sections.get("requires") or ()
+
+    @property
+    def derive(self) -> Derive | None:
+        """How it is made from others; None for a source that asks an upstream."""
+        return self.sections.get("derive")
 
     @property
     def params(self) -> dict[str, Any]:

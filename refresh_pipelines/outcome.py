@@ -58,6 +58,7 @@ class Outcome:
         changed_at: when the rows last changed, None if never loaded.
         published_at: Last-Modified of the accepted payload, None if the upstream gives none.
         table_rows: rows of the table afterwards; None if not looked up.
+        inputs: hash of the data versions that a derived source was built from, "" for all others.
         notes: remarks for a person, for instance fields that were not declared.
     """
 
@@ -79,6 +80,7 @@ class Outcome:
     run_id: str = ""
     started_at: str | None = None
     trigger: str = "manual"
+    inputs: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -9,7 +9,7 @@ way out is an `Outcome`, or a `RefreshError` after which the table is as it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -21,6 +21,9 @@ from refresh_pipelines.absent import behind_a_page, unpublished_until
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
+from refresh_pipelines.derive import derive
+from refresh_pipelines.drop_delivery import DropTools, NothingToRead, take_files
+from refresh_pipelines.drop_story import read_dropped, settle
 from refresh_pipelines.errors import Interrupted, RefreshError, WrongPeriod
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Validators
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
@@ -42,12 +45,14 @@ class Tools:
         progress: told "fetched", "staged", "merged" (transaction open) and "committed" as it goes.
         recover: told the stored load state before anything is fetched, so that the caller can emit
             an event that was lost between an earlier commit and its report.
+        tables: the raw tables that the query of a derived source may read.
     """
 
     settings: Settings
     warehouse: Warehouse
     fetcher: Fetcher
     clock: Callable[[], datetime] = utc_now
+    tables: Collection[str] = ()
     progress: Callable[[str], None] = lambda _: None
     recover: Callable[[LoadState], None] = lambda _: None
 
@@ -100,11 +105,13 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
     story.window = since(story.spec, story.window, _cursor(story, tools.clock()))
     try:
         with _timed(story.outcome.seconds, "fetch"):
-            answer = deliver(story.spec, story.window, tools.fetcher, folder, _validators(story.known))
+            answer = _answer(story, tools, folder, force)
         tools.progress("fetched")
-        if isinstance(answer, NotModified):
-            return _unchanged(story, Counts())
+        if isinstance(answer, NotModified | NothingToRead):
+            return _as_it_was(story, known, answer)
         story.outcome.sha256, story.outcome.bytes = answer.sha256, answer.bytes
+        if answer.files:
+            return _load_files(story, tools, answer, folder, known)
         if story.known and story.known.raw_sha256 == answer.sha256:
             return _same_bytes(story, tools, answer)
         staged, answer = _stage(story, answer, folder)
@@ -116,6 +123,41 @@ def _refresh(story: _Story, tools: Tools, folder: Path, force: bool) -> Outcome:
     return with_missing(_commit(story, tools, answer, staged, known), answer)
 
 
+def _answer(story: _Story, tools: Tools, folder: Path, force: bool) -> Delivery | NotModified | NothingToRead:
+    """Return what the upstream gives, or was dropped, or the query over what other sources have loaded."""
+    if story.spec.request.drop:
+        return take_files(story.spec, story.window, _drop_tools(story, tools, force), folder)
+    if not story.spec.derived:
+        return deliver(story.spec, story.window, tools.fetcher, folder, _validators(story.known))
+    result, wait = derive(story.spec, tools.tables, tools.warehouse, folder)
+    story.outcome.seconds.wait += wait
+    story.outcome.seconds.fetch -= wait  # of the time this function takes
+    return result
+
+
+def _drop_tools(story: _Story, tools: Tools, force: bool = False) -> DropTools:
+    return DropTools(tools.settings, tools.warehouse, tools.clock(), story.run_id, force)
+
+
+def _as_it_was(story: _Story, known: LoadState | None, answer: NotModified | NothingToRead) -> Outcome:
+    """Return `unchanged`; `not_yet` for a day without files to read that was never loaded."""
+    if isinstance(answer, NotModified):
+        return _unchanged(story, Counts())
+    story.known, story.outcome.message, story.outcome.outcome = known, answer.why, "not_yet"
+    return _unchanged(story, Counts()) if known else story.outcome
+
+
+def _load_files(story: _Story, tools: Tools, answer: Delivery, folder: Path, known: LoadState | None) -> Outcome:
+    """Read dropped files one by one, and commit the rows of those that are good with what became of each."""
+    with _timed(story.outcome.seconds, "parse"):
+        read, answer = read_dropped(story.spec, answer, story.window, folder, story.notes, _drop_tools(story, tools))
+    tools.progress("staged")
+    outcome = _commit(story, tools, answer, read, known)
+    settle(story.spec, tools.settings, answer.files)
+    outcome.notes += answer.remarks
+    return with_missing(outcome, answer)
+
+
 def with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
     """Call an outcome partial when some of what it needed did not come."""
     if answer.missing:
@@ -123,7 +165,8 @@ def with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
         outcome.error_class = answer.missing[0][1].error_class
         values = ", ".join(value for value, _ in answer.missing)
         first = answer.missing[0][1].at(f"{outcome.group}/{outcome.source}", outcome.partition)
-        outcome.message = f"{len(answer.missing)} of the requests failed ({values}); the first: {first}"
+        what = "files" if answer.files else "requests"
+        outcome.message = f"{len(answer.missing)} of the {what} failed ({values}); the first: {first}"
     return outcome
 
 
@@ -248,7 +291,7 @@ def _commit(story: _Story, tools: Tools, payload: Delivery, staged: Staged, know
     state = first_state(story.spec, story.window, story.run_id, staged, known, tools.clock())
     state = replace(_with_validators(story, state, payload), raw_sha256=_remembered(payload), bytes=payload.bytes)
     begun = time.monotonic()
-    commit = Commit(story.spec, story.window.partition, staged, state, tools.progress)
+    commit = Commit(story.spec, story.window.partition, staged, state, tools.progress, payload.files)
     merged = tools.warehouse.commit(commit)
     tools.progress("committed")
     story.outcome.seconds.wait += merged.wait

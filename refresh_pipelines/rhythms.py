@@ -6,7 +6,7 @@ while nobody looked is seen late; a store that was lost begins again from what t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,8 +44,8 @@ class Rhythms:
 
     def note(
         self, specs: Iterable[SourceSpec], now: datetime, known_since: Callable[[SourceSpec], datetime | None]
-    ) -> Mapping[str, tuple[Change, ...]]:
-        """Write down what differs from the newest entry, and return all changes by source, oldest first.
+    ) -> None:
+        """Write down what differs from the newest entry of each source.
 
         Args:
             known_since: asked once for a source that is new here: when it was refreshed first, if ever.
@@ -58,8 +58,6 @@ class Rhythms:
                     "INSERT OR IGNORE INTO schedule_changes (source, seen_at, cron, zone) VALUES (?, ?, ?, ?)",
                     [(one.source, instant_text(one.seen_at), one.cron, one.zone) for one in new],
                 )
-            changes = self.read()
-        return changes
 
     def read(self) -> dict[str, tuple[Change, ...]]:
         """Return all changes by source, oldest first; writes nothing."""
@@ -114,4 +112,4 @@ def _change(
     if known:
         changed = (known[-1].cron, known[-1].zone) != (cron, zone)
         return Change(spec.source, now, cron, zone) if changed else None
-    return Change(spec.source, known_since(spec) or now, cron, zone) if rhythm else None
+    return Change(spec.source, min(known_since(spec) or now, now), cron, zone) if rhythm else None

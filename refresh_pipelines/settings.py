@@ -30,6 +30,7 @@ class Settings:
         catalog: catalogue folders, in order.
         upstream: None for the real hosts, otherwise the base URL that stands in for them.
         sandbox: whether `upstream` is the bundled sandbox, where a missing key is filled in.
+        schedules_enabled: whether schedules and sensors may request runs; what a person starts runs in any case.
         environ: the merged environment, from which declared credentials are read.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     sandbox: bool = False
     sandbox_port: int = 8088
     lock_timeout: timedelta = timedelta(minutes=5)
+    schedules_enabled: bool = True
     webhook_url: str | None = field(default=None, repr=False)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -63,6 +65,7 @@ class Settings:
             sandbox=upstream == "sandbox",
             sandbox_port=port,
             lock_timeout=_duration(env, "REFRESH_LOCK_TIMEOUT", timedelta(minutes=5)),
+            schedules_enabled=_yes(env, "REFRESH_SCHEDULES_ENABLED", True),
             webhook_url=env.get("REFRESH_WEBHOOK_URL") or None,
             environ=env,
         )
@@ -122,6 +125,14 @@ def _duration(env: Mapping[str, str], name: str, default: timedelta) -> timedelt
         return timedelta(seconds=float(text)) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_duration(text)
     except (ValueError, OverflowError) as error:
         raise SettingsError(f"{name}={text!r}: {error}") from error
+
+
+def _yes(env: Mapping[str, str], name: str, default: bool) -> bool:
+    text = env.get(name) or ""
+    meant = {"": default, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.strip().lower() not in meant:
+        raise SettingsError(f"{name}={text!r}: expected true or false")
+    return meant[text.strip().lower()]
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,8 +85,9 @@ def accept(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, pa
     contract = Contract(spec, window, notes, frozenset.intersection(*(frozenset(part.names) for part in parts)))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
         for part in parts:
+            here = replace(window, names={**window.names, **part.names})
             with naming(part.names):
-                for batch in contract.take(parse(spec, part.path, window, notes), part.names):
+                for batch in contract.take(parse(spec, part.path, here, notes), part.names):
                     writer.write_batch(batch)
     contract.conclude()
     return contract

@@ -11,16 +11,18 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import dagster as dg
 
 from refresh_pipelines.catalogue import load_catalogue
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.fetch import Fetcher
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.schedules import range_tags
+from refresh_pipelines.orchestration.tags import range_tags
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.refresh import Tools
 from refresh_pipelines.sandbox import Sandbox
@@ -46,6 +48,7 @@ class Bench:
     Attributes:
         environ: settings beside those of the bench.
         adjust: last word on the tools of each attempt of a run; waits are taken out before.
+        now: what time ticks and sensors take it to be, None for the real one.
     """
 
     def __init__(self, folder, history):
@@ -56,6 +59,7 @@ class Bench:
         self.instance = self._stack.enter_context(dg.DagsterInstance.local_temp(str(folder / "history")))
         self.sandbox = self._stack.enter_context(Sandbox(SAMPLES))
         self.environ: dict[str, str] = {}
+        self.now: datetime | None = None
         self.adjust: Callable[[Tools], Tools] = lambda tools: tools
 
     def __enter__(self):
@@ -77,7 +81,7 @@ class Bench:
 
     @property
     def workshop(self):
-        return Workshop(self.settings, self._adjusted)
+        return Workshop(self.settings, self._adjusted, lambda: self.now or utc_now(), keep=timedelta(0))
 
     def _adjusted(self, tools):
         return self.adjust(replace(tools, fetcher=Fetcher(self.settings, sleep=lambda _: None)))

@@ -19,9 +19,21 @@ ALL = days("2024-01-01", 60)
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
+def declared(text, *more):
+    """Have a source load its history, and be due at the time of the ticks here."""
+    partitions = ", ".join(["column: day", "initial: all", *more])
+    return text.replace("column: day", partitions).replace("daily}", 'daily, time: "06:00"}')
+
+
 @pytest.fixture
 def daily(bench):
-    bench.add("benin/days", DAYS.replace("column: day", "column: day, initial: all, lookback: 1"))
+    bench.add(
+        "benin/days",
+        DAYS.replace("column: day", "column: day, initial: all, lookback: 1").replace(
+            "daily}", 'daily, time: "06:00"}'
+        ),
+    )
+    bench.now = AT
     return bench
 
 
@@ -47,8 +59,8 @@ def load(bench, *keys, source="days"):
         )
 
 
-def running(bench, status=dg.DagsterRunStatus.STARTED, source="days"):
-    tags = run_tags(bench.spec(source), "manual")
+def running(bench, status=dg.DagsterRunStatus.STARTED, source="days", keys=(ALL[0], ALL[30])):
+    tags = {**run_tags(bench.spec(source), "catch_up"), START: keys[0], END: keys[1]}
     job = bench.definitions().get_repository_def().get_implicit_global_asset_job_def()
     return bench.instance.create_run_for_job(job, tags=tags, status=status, remote_job_origin=remote_origin())
 
@@ -60,7 +72,7 @@ def test_a_tick_also_requests_the_oldest_month_that_was_never_loaded(daily):
         "2024-03-01T06:00:00Z|2024-02-29",
         "2024-03-01T06:00:00Z|2024-01-31",
     ]
-    assert {request.tags["refresh/trigger"] for request in requests} == {"schedule"}
+    assert [request.tags["refresh/trigger"] for request in requests] == ["schedule", "catch_up"]
 
 
 def test_holes_are_runs_of_their_own_and_together_no_more_than_a_month(daily):
@@ -96,9 +108,14 @@ def test_periods_that_fail_again_and_again_do_not_hold_back_the_later_ones(daily
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED])
-def test_no_history_is_requested_while_a_run_of_the_source_is_under_way(daily, status):
+def test_no_more_than_a_month_is_under_way_at_once(daily, status):
     running(daily, status)
     assert covered(daily, tick(daily)) == [(ALL[-2], ALL[-1])]
+
+
+def test_what_is_under_way_is_not_requested_again(daily):
+    running(daily, keys=(ALL[0], ALL[9]))
+    assert covered(daily, tick(daily)) == [(ALL[-2], ALL[-1]), (ALL[10], ALL[30])]
 
 
 def test_a_run_that_has_ended_or_of_another_source_holds_nothing_back(daily):
@@ -119,7 +136,11 @@ def test_newest_is_what_holds_when_nothing_is_said(daily):
 
 
 def test_with_stations_a_month_counts_periods_and_each_run_is_a_rectangle(bench):
-    bench.add("benin/grid", GRID.replace("column: day", "column: day, initial: all"))
+    bench.add(
+        "benin/grid",
+        GRID.replace("column: day", "column: day, initial: all").replace("daily}", 'daily, time: "06:00"}'),
+    )
+    bench.now = AT
     load(bench, "2024-01-02|east", source="grid")
     requests = tick(bench, "grid")
     assert covered(bench, requests) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime, timezone
 
 import dagster as dg
@@ -9,6 +10,7 @@ import pytest
 
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.orchestration.build import build_definitions
+from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import BUILTIN_CATALOG, Settings
 from refresh_pipelines_tests.catalogues import MINI, write
 
@@ -20,19 +22,27 @@ def repository_of(folder, source, text=None, **environ):
     if text is not None:
         write(folder / "catalog", {f"benin/{source}.yaml": text})
         environ["REFRESH_CATALOG"] = "catalog"
-    return build_definitions(Settings.load({"FRED_API_KEY": "x", **environ}, root=folder)).get_repository_def()
+    settings = Settings.load({"FRED_API_KEY": "x", **environ}, root=folder)
+    return build_definitions(settings, workshop=Workshop(settings, clock=lambda: AT)).get_repository_def()
 
 
-def tick(folder, source, text=None, at=AT, **environ):
+@pytest.fixture
+def tick(tmp_path, empty_history):
     """Return what a tick at that time requests, and why it skips."""
-    repository = repository_of(folder, source, text, **environ)
-    context = dg.build_schedule_context(scheduled_execution_time=at, repository_def=repository)
-    data = repository.get_schedule_def(f"{source}_schedule").evaluate_tick(context)
-    return data.run_requests, data.skip_message
+    shutil.copytree(empty_history, tmp_path / "history")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "history")) as instance:
+
+        def evaluate(source, text=None, at=AT, **environ):
+            repository = repository_of(tmp_path, source, text, **environ)
+            context = dg.build_schedule_context(instance, scheduled_execution_time=at, repository_def=repository)
+            data = repository.get_schedule_def(f"{source}_schedule").evaluate_tick(context)
+            return data.run_requests, data.skip_message
+
+        yield evaluate
 
 
-def test_a_tick_over_static_partitions_requests_one_run_for_all_of_them(tmp_path):
-    [request], _ = tick(tmp_path, "fred_fx")
+def test_a_tick_over_static_partitions_requests_one_run_for_all_of_them(tick):
+    [request], _ = tick("fred_fx")
     assert request.run_key == "2026-06-15T11:45:00Z|DTWEXEMEGS"
     wanted = {
         "dagster/asset_partition_range_start": "DEXUSEU",
@@ -45,49 +55,49 @@ def test_a_tick_over_static_partitions_requests_one_run_for_all_of_them(tmp_path
     assert request.partition_key is None
 
 
-def test_a_tick_over_time_partitions_requests_the_newest_and_its_look_back(tmp_path):
-    [request], _ = tick(tmp_path, "bsee_ogora")
+def test_a_tick_over_time_partitions_requests_the_newest_and_its_look_back(tick):
+    [request], _ = tick("bsee_ogora")
     assert request.run_key == "2026-06-15T11:45:00Z|2026-01-01"
     assert request.tags["dagster/asset_partition_range_start"] == "2025-01-01"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-01-01"
 
 
-def test_a_late_tick_asks_for_what_was_due_at_its_own_time(tmp_path):
-    [request], _ = tick(tmp_path, "bsee_ogora", at=datetime(2020, 3, 1, 11, 45, tzinfo=timezone.utc))
+def test_a_late_tick_asks_for_what_was_due_at_its_own_time(tick):
+    [request], _ = tick("bsee_ogora", at=datetime(2020, 3, 1, 11, 45, tzinfo=timezone.utc))
     assert request.run_key == "2020-03-01T11:45:00Z|2020-01-01"
 
 
-def test_a_tick_over_one_partition_names_it(tmp_path):
+def test_a_tick_over_one_partition_names_it(tick):
     text = MINI + "partitions: {time: day, start: 2024-01-01, column: day}\n"
-    [request], _ = tick(tmp_path, "a", text)
+    [request], _ = tick("a", text)
     assert (request.partition_key, request.run_key) == ("2026-06-14", "2026-06-15T11:45:00Z|2026-06-14")
 
 
-def test_a_tick_without_partitions_requests_the_whole_source(tmp_path):
-    [request], _ = tick(tmp_path, "a", MINI)
+def test_a_tick_without_partitions_requests_the_whole_source(tick):
+    [request], _ = tick("a", MINI)
     assert (request.partition_key, request.run_key) == (None, "2026-06-15T11:45:00Z|")
 
 
-def test_the_run_key_is_in_utc_whatever_the_zone_of_the_schedule(tmp_path):
+def test_the_run_key_is_in_utc_whatever_the_zone_of_the_schedule(tick):
     text = MINI.replace("{frequency: daily}", '{frequency: daily, time: "07:45", timezone: America/New_York}')
-    [request], _ = tick(tmp_path, "a", text, at=AT.astimezone())
+    [request], _ = tick("a", text, at=AT.astimezone())
     assert request.run_key == "2026-06-15T11:45:00Z|"
 
 
-def test_a_tick_before_the_first_partition_says_when_that_begins(tmp_path):
+def test_a_tick_before_the_first_partition_says_when_that_begins(tick):
     text = MINI + "partitions: {time: day, start: 2030-01-01, column: day}\n"
-    requests, reason = tick(tmp_path, "a", text)
+    requests, reason = tick("a", text)
     assert (requests, reason) == ([], "no partition is due: the first one begins at 2030-01-01")
 
 
-def test_a_missing_key_skips_the_tick_and_names_the_variable(tmp_path):
-    requests, reason = tick(tmp_path, "fred_fx", FRED_API_KEY="")
+def test_a_missing_key_skips_the_tick_and_names_the_variable(tick):
+    requests, reason = tick("fred_fx", FRED_API_KEY="")
     assert requests == []
     assert "blocked: set FRED_API_KEY" in reason
 
 
-def test_the_sandbox_needs_no_key(tmp_path):
-    requests, _ = tick(tmp_path, "fred_fx", FRED_API_KEY="", REFRESH_UPSTREAM="sandbox")
+def test_the_sandbox_needs_no_key(tick):
+    requests, _ = tick("fred_fx", FRED_API_KEY="", REFRESH_UPSTREAM="sandbox")
     assert len(requests) == 1
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from refresh_pipelines.catalogue import Catalogue, Problem
-from refresh_pipelines.cli.common import json_option, load_settings, print_json, read_catalogue, short_path
+from refresh_pipelines.cli.common import json_option, load_settings, print_json, read_files, short_path
 
 
 @click.command()
@@ -22,7 +22,7 @@ def check(as_json: bool) -> None:
     Each line is file:line:column: what is wrong (what to do). Lines marked "note:" stop nothing.
     Nothing is fetched or loaded. The exit code is 0 if there are only notes, 1 otherwise.
     """
-    catalogue = read_catalogue(load_settings())
+    catalogue = read_files(load_settings())
     ok = not any(problem.severity == "error" for problem in catalogue.problems)
     if as_json:
         names = _names(catalogue)

@@ -14,6 +14,7 @@ import click
 
 from refresh_pipelines.catalogue import BrokenSource, Catalogue, UnknownSource, load_catalogue
 from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.settings import Settings, SettingsError
 from refresh_pipelines.spec import SourceSpec
 
@@ -34,8 +35,21 @@ def load_settings() -> Settings:
 
 
 def read_catalogue(settings: Settings) -> Catalogue:
-    """Read the catalogue folders of the settings."""
+    """Read the sources as they run: a broken one is its last good version, if there is one."""
+    return working_catalogue(settings)
+
+
+def read_files(settings: Settings) -> Catalogue:
+    """Read the sources as their files are now, for a command that somebody runs while editing them."""
     return load_catalogue(settings.catalog, settings.environ)
+
+
+def print_stale(catalogue: Catalogue, sources: Collection[str]) -> None:
+    """Say which of the sources run on their last good version; nothing if none does."""
+    for source, stale in catalogue.stale.items():
+        if source in sources:
+            when = f"{stale.good_at:%Y-%m-%d %H:%M} UTC"
+            click.echo(f"\n{stale.broken.name}: YAML broken, running on the last good one of {when} (`refresh check`)")
 
 
 def select_sources(catalogue: Catalogue, names: Sequence[str], group: str | None = None) -> list[SourceSpec]:

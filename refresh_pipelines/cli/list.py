@@ -15,11 +15,13 @@ from refresh_pipelines.cli.common import (
     missing_keys,
     print_blocked,
     print_json,
+    print_stale,
     print_table,
     read_catalogue,
     select_sources,
 )
 from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.pauses import open_pauses
 from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Partitions, SourceSpec
@@ -35,15 +37,20 @@ def list_sources(group: str | None, as_json: bool) -> None:
 
     A source with a missing key is not refreshed until the variable named there is set, in the
     environment or in .env. A source that cannot be loaded is listed as broken, and the exit code
-    is then 1; `refresh check` says why.
+    is then 1; `refresh check` says why. Paused is what `refresh pause` has paused, and what Dagster
+    was seen to have stopped; `refresh status` asks Dagster itself.
     """
     settings = load_settings()
     catalogue = read_catalogue(settings)
     specs = select_sources(catalogue, (), group)
+    paused = open_pauses(settings.data_dir)
     items = [source_item(spec, settings) for spec in specs]
+    for item in items:
+        stale = catalogue.stale.get(item["source"])
+        item |= {"paused": item["source"] in paused, "stale_yaml": stale and stale.good_at.isoformat()}
     broken = [b for b in catalogue.broken.values() if group in (None, b.group)]
     items += [_broken_item(b) for b in broken]
-    ok = not broken
+    ok = not broken and not any(item["stale_yaml"] for item in items)
     if as_json:
         print_json(items, ok)
     else:
@@ -51,6 +58,7 @@ def list_sources(group: str | None, as_json: bool) -> None:
         grey = [number for number, item in enumerate(items) if item["source"] in blocked]
         print_table(_HEADERS, [_row(item) for item in items], grey)
         print_blocked(blocked)
+        print_stale(catalogue, {spec.source for spec in specs})
         _say_more(catalogue, items)
     sys.exit(0 if ok else 1)
 
@@ -76,7 +84,7 @@ def source_item(spec: SourceSpec, settings: Settings) -> dict[str, Any]:
 def _broken_item(broken: Broken) -> dict[str, Any]:
     blank = dict.fromkeys(("table", "partitions", "cron", "timezone", "missing_key", "description"))
     place = {"source": broken.source, "group": broken.group, "file": str(broken.file)}
-    return {**place, **blank, "enabled": False, "broken": True}
+    return {**place, **blank, "enabled": False, "broken": True, "paused": False, "stale_yaml": None}
 
 
 def partition_words(partitions: Partitions | None) -> str | None:
@@ -95,7 +103,8 @@ def partition_words(partitions: Partitions | None) -> str | None:
 
 
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:
-    enabled = "broken" if item["broken"] else "yes" if item["enabled"] else "no"
+    words = {"broken": item["broken"], "no": not item["enabled"], "paused": item["paused"]}
+    enabled = next((word for word, holds in words.items() if holds), "yes")
     schedule = f"{item['cron']} {item['timezone']}" if item["cron"] else None
     cells = (item["source"], item["group"], enabled, item["table"], item["partitions"])
     return (*cells, schedule, item["missing_key"])

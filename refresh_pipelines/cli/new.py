@@ -14,7 +14,7 @@ import click
 
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.cli.check import problem_line
-from refresh_pipelines.cli.common import load_settings, print_table, program, read_catalogue, short_path
+from refresh_pipelines.cli.common import load_settings, print_table, program, read_files, short_path
 from refresh_pipelines.cli.upstream import sandbox_if_needed
 from refresh_pipelines.errors import RefreshError, UpstreamRefused
 from refresh_pipelines.fetch import Fetcher, NotModified
@@ -57,7 +57,7 @@ def new(
     settings = load_settings()
     address = _address(url, sample, name)
     place = _place(settings, name, catalog)
-    _refuse_taken(read_catalogue(settings), place)
+    _refuse_taken(read_files(settings), place)
     hints = Hints(header, rows, member)
     columns = [part.strip() for part in (key or "").split(",") if part.strip()]
     try:
@@ -171,7 +171,7 @@ def _make_known(settings: Settings, place: Place) -> str:
 def _conclude(plan: Plan, settings: Settings, prefix: str) -> int:
     """Say what is still wrong and what comes next; return the exit code."""
     folders = settings.catalog if plan.place.catalog in settings.catalog else (*settings.catalog, plan.place.catalog)
-    catalogue = read_catalogue(replace(settings, catalog=folders))
+    catalogue = read_files(replace(settings, catalog=folders))
     problems = [problem for problem in catalogue.problems if problem.file == plan.place.file]
     for problem in problems:
         click.echo(problem_line(problem), err=True)

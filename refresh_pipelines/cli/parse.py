@@ -15,7 +15,7 @@ from refresh_pipelines.cli.common import (
     load_settings,
     print_json,
     print_table,
-    read_catalogue,
+    read_files,
     select_sources,
 )
 from refresh_pipelines.errors import RefreshError
@@ -42,7 +42,7 @@ def parse(
     Prints what the source's parser and contract make of each file: how many rows, how many
     refused and why. Exit code 1 if any file is refused.
     """
-    spec = select_sources(read_catalogue(load_settings()), [source])[0]
+    spec = select_sources(read_files(load_settings()), [source])[0]
     window = _window(spec, partition, params)
     _remark(spec, window)
     items = [_item(spec, window, file, with_rows) for file in files]

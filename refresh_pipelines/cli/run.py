@@ -22,6 +22,7 @@ from refresh_pipelines.cli.common import (
 )
 from refresh_pipelines.cli.keys import Wanted, nothing_due, runs_wanted
 from refresh_pipelines.cli.upstream import sandbox_if_needed
+from refresh_pipelines.lineage import in_order
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
 from refresh_pipelines.settings import Settings
@@ -97,7 +98,7 @@ def _chosen(catalogue: Catalogue, names: tuple[str, ...], group: str | None, dis
     off = [spec.name for spec in specs if not spec.enabled and not disabled]
     if off and names:
         raise click.UsageError(f"{', '.join(off)} is disabled in its YAML; add --include-disabled to run it anyway")
-    return [spec for spec in specs if spec.enabled or disabled]
+    return in_order(spec for spec in specs if spec.enabled or disabled)
 
 
 def _runs(

@@ -14,6 +14,7 @@ from refresh_pipelines.cli.common import (
     missing_keys,
     print_blocked,
     print_json,
+    print_stale,
     print_table,
     read_catalogue,
 )
@@ -28,8 +29,9 @@ _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUT
 def status(names: tuple[str, ...], as_json: bool) -> None:
     """Show which sources are fresh, late or failing.
 
-    Exit code 1 if a source is overdue, failing, or has a broken file. One that waits for a key is
-    blocked, which is no failure until what it has loaded before is overdue. Times are UTC.
+    Exit code 1 if a source is overdue, failing, or has a broken file, also while it runs on its last
+    good version. One that waits for a key is blocked, which is no failure until what it has loaded
+    before is overdue. Times are UTC.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
     from refresh_pipelines.orchestration.status import status_items  # noqa: PLC0415
@@ -42,13 +44,16 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)
     states = [_state(item, item["source"] in blocked) for item in items]
-    ok = not {"overdue", "failing", "broken"} & set(states)
+    ok = not {"overdue", "failing", "broken"} & set(states) and not any(item["stale_yaml"] for item in items)
     if as_json:
         print_json(items, ok)
     else:
+        if not settings.schedules_enabled:
+            click.echo("REFRESH_SCHEDULES_ENABLED is false: no schedule or sensor requests a run.\n")
         grey = [number for number, state in enumerate(states) if state == "blocked"]
         print_table(_HEADERS, [_row(item, state) for item, state in zip(items, states, strict=True)], grey)
         print_blocked(blocked)
+        print_stale(catalogue, {item["source"] for item in items})
     sys.exit(0 if ok else 1)
 
 

@@ -5,7 +5,7 @@
 import inspect
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.catalogue import Catalogue, Stale
 from refresh_pipelines.credentials import missing_key
+from refresh_pipelines.lineage import required_of
 from refresh_pipelines.orchestration.partitions import partitions_of
 from refresh_pipelines.orchestration.report import COMPLETE, Result, keeps_rest, key_of
 from refresh_pipelines.orchestration.tools import Workshop
@@ -23,37 +24,46 @@ from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.spec import Column, SourceSpec
 from refresh_pipelines.units import format_duration
 
+_NO_OTHERS: Mapping[str, SourceSpec] = {}
 _SIGNATURE = inspect.Signature(
     [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext)],
     return_annotation=Iterator[Result],
 )
 
 
-def source_asset(spec: SourceSpec, workshop: Workshop) -> dg.AssetsDefinition:
-    """Return the asset of a source."""
+def source_asset(
+    spec: SourceSpec, workshop: Workshop, stale: Stale | None = None, sources: Mapping[str, SourceSpec] = _NO_OTHERS
+) -> dg.AssetsDefinition:
+    """Return the asset of a source.
+
+    Args:
+        stale: shows what is wrong with its file.
+        sources: the catalogue's sources, by stem: those it requires stand before it in the lineage.
+    """
 
     def refresh_source(context: dg.AssetExecutionContext) -> Iterator[Result]:
         # Here and not above: who only loads definitions (daemon, webserver) needs no Arrow and no DuckDB, half a second
         # and a hundred megabytes.
         from refresh_pipelines.orchestration.execute import execute  # noqa: PLC0415
 
-        yield from execute(context, spec, workshop)
+        yield from execute(context, spec, workshop, sources)
 
     # The same for all; Dagster works it out seventeen times for each asset, a quarter of the time they take.
     refresh_source.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     return dg.asset(
         key=key_of(spec),
         group_name=spec.group,
-        description=_description(spec, missing_key(spec, workshop.settings)),
+        description=_description(spec, missing_key(spec, workshop.settings), stale),
+        deps=[_dependency(required) for required in required_of(spec, sources)],
         partitions_def=partitions_of(spec),
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions else None,
         retry_policy=_retry_policy(spec),
         freshness_policy=_freshness_policy(spec),
-        pool=host_of(spec),
+        pool=None if spec.derived else host_of(spec),
         output_required=False,
         check_specs=_checks(spec),
-        metadata=_metadata(spec),
-        tags=_tags(spec),
+        metadata=_metadata(spec, stale),
+        tags=_tags(spec, stale),
         owners=[spec.owner] if spec.owner else None,
         kinds=_kinds(spec),
         code_version=spec.spec_hash,
@@ -82,7 +92,7 @@ def _plain(name: str) -> str:
 
 
 def _broken_asset(broken: Broken, key: dg.AssetKey) -> dg.AssetSpec:
-    problems = "\n".join(f"- `{problem}`" for problem in broken.problems)
+    problems = _listed(broken)
     return dg.AssetSpec(
         key,
         group_name=key.path[0],
@@ -96,9 +106,19 @@ def _broken_asset(broken: Broken, key: dg.AssetKey) -> dg.AssetSpec:
     )
 
 
+def _listed(broken: Broken) -> str:
+    return "\n".join(f"- `{problem}`" for problem in broken.problems)
+
+
 def host_of(spec: SourceSpec) -> str:
     """Return the host a source asks, without port and in small letters: the name of its pool."""
     return urlsplit(spec.request.candidates[0]).hostname or "unknown"
+
+
+def _dependency(required: SourceSpec) -> dg.AssetDep:
+    """Name an input as a whole; Dagster would otherwise match periods that the two need not share."""
+    mapping = dg.AllPartitionMapping() if required.partitions else None
+    return dg.AssetDep(key_of(required), partition_mapping=mapping)
 
 
 def _checks(spec: SourceSpec) -> list[dg.AssetCheckSpec] | None:
@@ -125,24 +145,34 @@ def _freshness_policy(spec: SourceSpec) -> dg.FreshnessPolicy | None:
 
 
 def _kinds(spec: SourceSpec) -> set[str]:
+    if spec.derived:
+        return {"duckdb", "sql"}
     return {"duckdb", spec.format.kind if spec.format else "python"}
 
 
-def _tags(spec: SourceSpec) -> dict[str, str]:
+def _tags(spec: SourceSpec, stale: Stale | None) -> dict[str, str]:
     tags = {**spec.tags, **({"refresh/tenant": spec.tenant} if spec.tenant else {})}
+    tags |= {"refresh/stale_yaml": "last_good"} if stale else {}
     return tags if spec.enabled else {**tags, "refresh/disabled": "enabled-false"}
 
 
-def _description(spec: SourceSpec, missing: str | None) -> str:
+def _description(spec: SourceSpec, missing: str | None, stale: Stale | None) -> str:
     """Return the text of the asset's page; `missing` is the variable without which nothing is asked."""
     lines = [spec.description.strip()]
     if missing and spec.enabled:
         lines.insert(0, f"**Blocked**: set {missing} in the environment or in .env, then reload the code location.")
     if not spec.enabled:
         lines.insert(0, "**Disabled** (`enabled: false`).")
+    if stale:
+        text = (
+            f"**The YAML of this source has problems**; it runs on its last good version, of {stale.good_at:%F %R} UTC."
+        )
+        lines.insert(0, f"{text}\n\n{_listed(stale.broken)}")
+    mode = "derived" if spec.derived else spec.load.mode
     facts = {
-        "Table": f"`raw.{spec.raw_table}`, merge key ({', '.join(spec.merge_key)}), {spec.load.mode}",
-        "Schedule": _rhythm(spec),
+        "Table": f"`raw.{spec.raw_table}`, merge key ({', '.join(spec.merge_key)}), {mode}",
+        "Requires": ", ".join(need.source for need in spec.requires) or None,
+        "Schedule": _rhythm(spec) or ("when its inputs have changed" if spec.derived else None),
         "Checked at least every": format_duration(spec.freshness.checked) if spec.freshness.checked else None,
         "Licence": spec.licence,
         "Homepage": spec.homepage,
@@ -156,19 +186,27 @@ def _rhythm(spec: SourceSpec) -> str | None:
     return f"`{cron_of(spec.schedule, spec.source)}` {spec.schedule.timezone}"
 
 
-def _metadata(spec: SourceSpec) -> dict[str, Any]:
+def _metadata(spec: SourceSpec, stale: Stale | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/column_schema": dg.TableSchema(
             columns=[_column(name, column, spec) for name, column in spec.columns.items()],
             constraints=dg.TableConstraints(other=[f"unique: {', '.join(spec.merge_key)}"]),
         ),
         "dagster/table_name": f"raw.{spec.raw_table}",
-        "refresh/url": spec.request.candidates[0],
+        **_origin(spec),
         **_code_reference(spec.file, 1),
     }
+    if stale:
+        metadata["refresh/problems"] = dg.MetadataValue.md(_listed(stale.broken))
     if rhythm := _rhythm(spec):
         metadata["refresh/schedule"] = dg.MetadataValue.md(rhythm)
     return metadata
+
+
+def _origin(spec: SourceSpec) -> dict[str, Any]:
+    if spec.derive is None:
+        return {"refresh/url": spec.request.candidates[0]}
+    return {"refresh/query": dg.MetadataValue.md(f"```sql\n{spec.derive.query.rstrip()}\n```")}
 
 
 def _column(name: str, column: Column, spec: SourceSpec) -> dg.TableColumn:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 
 import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.collector import collection_paused
+from refresh_pipelines.expected import rhythm_of
+from refresh_pipelines.lastgood import remember, with_last_good
 from refresh_pipelines.orchestration.assets import broken_assets, source_asset
+from refresh_pipelines.orchestration.gates import Gates, derived_sensor
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
+from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 @collection_paused()
@@ -28,25 +36,38 @@ def build_definitions(
 
     Args:
         settings: where everything is.
-        catalogue: the sources; read from the settings' folders when not given.
+        catalogue: the sources. When not given they are read from the settings' folders, the good ones are
+            remembered, and the broken ones run on what was last remembered of them.
         only: stems of the sources wanted, for a process that runs just these; schedules and sensors
             are then left out.
         workshop: makes the engine's tools; tests pass one with another clock or session.
     """
-    catalogue = catalogue or load_catalogue(settings.catalog, settings.environ)
-    workshop = workshop or Workshop(settings)
     wanted = None if only is None else set(only)
+    catalogue = catalogue or _read(settings, wanted)
+    workshop = workshop or Workshop(settings)
     specs = [spec for spec in catalogue.sources.values() if wanted is None or spec.source in wanted]
-    assets = [source_asset(spec, workshop) for spec in specs]
+    assets = [source_asset(spec, workshop, catalogue.stale.get(spec.source), catalogue.sources) for spec in specs]
     resources = {"io_manager": RefusingIOManager()}
     if wanted is not None:
         return dg.Definitions(assets=assets, resources=resources, executor=dg.in_process_executor)
-    shared = len(specs) > MOST_OWN_TARGETS
+    shared, reads = len(specs) > MOST_OWN_TARGETS, Reads(specs, settings, workshop.keep)
+    derived = [spec for spec in specs if spec.derived and spec.enabled]
+    sensors = [derived_sensor(derived, Gates(catalogue.sources, reads), workshop)] if derived else []
     return dg.Definitions(
         assets=[*assets, *broken_assets(catalogue)],
-        schedules=[source_schedule(spec, settings, shared=shared) for spec in specs if spec.enabled],
-        sensors=[failure_sensor(specs, workshop)],
+        schedules=[source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)],
+        sensors=[*sensors, failure_sensor(specs, workshop)],
         resources=resources,
         # A run refreshes one source; a process per step would cost four seconds and give nothing.
         executor=dg.in_process_executor,
     )
+
+
+def _read(settings: Settings, only: Collection[str] | None) -> Catalogue:
+    catalogue = load_catalogue(settings.catalog, settings.environ)
+    try:
+        remember(catalogue, settings, utc_now(), only)
+    except OSError as error:
+        # Full or read-only: the sources run as well, until somebody breaks a file.
+        _LOG.warning("What the sources say now could not be remembered: %s", error)
+    return with_last_good(catalogue, settings)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import dagster as dg
@@ -19,6 +20,7 @@ from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.notices import Failure
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
+from refresh_pipelines.orchestration.gates import Ready, ready
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
@@ -47,15 +49,20 @@ from refresh_pipelines.window import window_of
 Done = TypeVar("Done")
 
 
-def execute(context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Workshop) -> Iterator[Result]:
+def execute(
+    context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Workshop, sources: Mapping[str, SourceSpec]
+) -> Iterator[Result]:
     """Refresh the run's partitions; the body of every source's asset.
+
+    Args:
+        sources: the catalogue's sources, by stem, for one that is derived from some of them.
 
     Raises:
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
     try:
         with many_events(context.instance, context.run_id):
-            yield from _Run(context, spec, workshop).execute()
+            yield from _Run(context, spec, workshop, sources).execute()
     except dg.DagsterExecutionInterruptedError:
         # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
         stopped = dg.Failure(f"{spec.name}: the run was cancelled.", allow_retries=False)
@@ -65,8 +72,15 @@ def execute(context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Works
 
 
 class _Run:
-    def __init__(self, context: dg.AssetExecutionContext, spec: SourceSpec, workshop: Workshop) -> None:
-        self.context, self.spec, self.workshop = context, spec, workshop
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        spec: SourceSpec,
+        workshop: Workshop,
+        sources: Mapping[str, SourceSpec],
+    ) -> None:
+        self.context, self.spec, self.workshop, self.sources = context, spec, workshop, sources
+        self.ready: Ready | None = None
         self.tags = dict(context.run.tags)
         self.trigger = trigger_of(self.tags)
         self.tools = workshop.tools(self._progress, self._recover)
@@ -85,6 +99,7 @@ class _Run:
         carry_over_events(self.context, self.spec, self.tools.warehouse)
         keys = self._keys()
         self._refuse_without_credential(keys)
+        self._look_at_inputs(keys)
         settled = self._settled()
         self.partial += [outcome for outcome in settled.values() if outcome.outcome == "partial"]
         for group in self._groups([key for key in keys if key not in settled]):
@@ -179,7 +194,21 @@ class _Run:
         variable = missing_key(self.spec, self.workshop.settings)
         if not variable:
             return
-        message = f"{self.spec.name}: set {variable} in the environment or in .env; nothing was requested."
+        self._refuse(keys, f"set {variable} in the environment or in .env; nothing was requested.")
+
+    def _look_at_inputs(self, keys: list[str | None]) -> None:
+        """Remember what a derived source is built from; end the run if one of its inputs was never loaded."""
+        if not self.spec.derived:
+            return
+        self.ready = ready(
+            self.context.instance, self.spec, self.sources, self.workshop.settings, self.tools.clock()
+        )
+        if self.ready.refused:
+            self._refuse(keys, f"{self.ready.refused}.")
+        self.tools = replace(self.tools, tables=self.ready.tables)
+
+    def _refuse(self, keys: list[str | None], reason: str) -> None:
+        message = f"{self.spec.name}: {reason}"
         for key in keys:
             blocked = Outcome(self.spec.source, self.spec.group, key, "blocked", message=message, trigger=self.trigger)
             blocked.started_at = self.tools.clock().isoformat(timespec="seconds")
@@ -239,7 +268,14 @@ class _Run:
     def _one(self, key: str | None) -> Outcome:
         window = window_of(self.spec, key)
         run_id = self.context.run_id
-        return refresh(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+        outcome = refresh(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+        return self._with_inputs(outcome)
+
+    def _with_inputs(self, outcome: Outcome) -> Outcome:
+        if self.ready:
+            outcome.inputs = self.ready.inputs
+            outcome.notes += self.ready.notes
+        return outcome
 
     def _many(self, keys: Sequence[str | None]) -> list[Outcome | RefreshError]:
         windows = [window_of(self.spec, key) for key in keys]
@@ -265,7 +301,7 @@ class _Run:
     def _failed(self, key: str | None, error: RefreshError, started: str) -> Outcome:
         outcome = failed(self.spec, key, error)
         outcome.run_id, outcome.trigger, outcome.started_at = self.context.run_id, self.trigger, started
-        return outcome
+        return self._with_inputs(outcome)
 
     def _fail(self, keys: list[str | None], before: list[Outcome]) -> None:
         """End the run: tell a person if this was the last try, and let Dagster retry otherwise.

@@ -11,7 +11,9 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.code_pointer import CustomPointer, ModuleCodePointer
@@ -20,8 +22,16 @@ from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
@@ -102,7 +112,162 @@ def implicit_asset_job(module: str, function: str, arguments: tuple[object, ...]
 
 def remote_origin() -> RemoteJobOrigin:
     """Return the origin by which webserver and daemon find the job in the code location."""
+    return RemoteJobOrigin(_repository_origin(), IMPLICIT_ASSET_JOB)
+
+
+def _repository_origin() -> RemoteRepositoryOrigin:
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
         loadable_target_origin=LoadableTargetOrigin(module_name=DEFINITIONS_MODULE), location_name=LOCATION_NAME
     )
-    return RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), IMPLICIT_ASSET_JOB)
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """The state of a schedule or sensor of our code location as Dagster keeps it.
+
+    Dagster finds it by location, repository and name alone, so it is the same one for `dagster dev`, whose servers
+    listen on another socket at each start, and for a command that talks to no server.
+
+    Attributes:
+        on: whether it is evaluated.
+        declared: nobody has switched it on or off since it was last left to the definitions.
+        started_at: from when ticks count: when it was switched on, or first seen by the daemon. None otherwise.
+    """
+
+    name: str
+    kind: Literal["schedule", "sensor"]
+    on: bool
+    declared: bool
+    started_at: datetime | None
+
+
+def switches(instance: dg.DagsterInstance) -> dict[str, Switch]:
+    """Return the states there are, by name. What has none does as its definition says."""
+    return {name: _switch(state) for name, state in _states(instance).items()}
+
+
+def switch_off(instance: dg.DagsterInstance, name: str, kind: Literal["schedule", "sensor"], cron: str = "") -> None:
+    """Stop a schedule or sensor as the UI does; a sensor keeps its cursor.
+
+    Args:
+        cron: the schedule's, which its state repeats.
+    """
+    state = _states(instance).get(name)
+    data = ScheduleInstigatorData(cron) if kind == "schedule" else _sensor_data(state)
+    _put(instance, state, _stated(name, kind, InstigatorStatus.STOPPED, data))
+
+
+def switch_on(
+    instance: dg.DagsterInstance, name: str, kind: Literal["schedule", "sensor"], now: datetime, cron: str = ""
+) -> None:
+    """Leave a schedule or sensor to its definition again, with no tick before `now` to make up for.
+
+    The UI's switch would leave it on for ever, also where the definition goes away and comes back.
+    """
+    state = _states(instance).get(name)
+    at = now.timestamp()
+    data = (
+        ScheduleInstigatorData(cron, start_timestamp=at)
+        if kind == "schedule"
+        else _sensor_data(state).with_sensor_start_timestamp(at)
+    )
+    _put(instance, state, _stated(name, kind, InstigatorStatus.DECLARED_IN_CODE, data))
+
+
+def newest_tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None = None) -> datetime | None:
+    """Return the due time of a schedule's newest tick, of those before an instant if one is given."""
+    return _tick(instance, schedule, before=before)
+
+
+def first_tick_after(instance: dg.DagsterInstance, schedule: str, after: datetime) -> datetime | None:
+    """Return the due time of the first of the last hundred ticks of a schedule after an instant."""
+    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
+    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after.timestamp(), limit=100)
+    return _utc(min(tick.timestamp for tick in found)) if found else None
+
+
+def _tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None) -> datetime | None:
+    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
+    limit = before.timestamp() if before else None
+    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=limit, limit=1)
+    return _utc(found[0].timestamp) if found else None
+
+
+def _states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
+    ours = _repository_origin().get_selector()
+    return {s.instigator_name: s for s in instance.all_instigator_state() if s.repository_selector == ours}
+
+
+def _stated(
+    name: str,
+    kind: Literal["schedule", "sensor"],
+    status: InstigatorStatus,
+    data: ScheduleInstigatorData | SensorInstigatorData,
+) -> InstigatorState:
+    type_ = InstigatorType.SCHEDULE if kind == "schedule" else InstigatorType.SENSOR
+    return InstigatorState(RemoteInstigatorOrigin(_repository_origin(), name), type_, status, data)
+
+
+def _put(instance: dg.DagsterInstance, old: InstigatorState | None, new: InstigatorState) -> None:
+    """Write a state over the old one, whose origin is the key of one of Dagster's two tables."""
+    if old is None:
+        instance.add_instigator_state(new)
+    else:
+        instance.update_instigator_state(new._replace(origin=old.origin))
+
+
+def _sensor_data(state: InstigatorState | None) -> SensorInstigatorData:
+    data = state.instigator_data if state else None
+    return data if isinstance(data, SensorInstigatorData) else SensorInstigatorData()
+
+
+def _switch(state: InstigatorState) -> Switch:
+    data = state.instigator_data
+    started = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    started = data.last_sensor_start_timestamp if isinstance(data, SensorInstigatorData) else started
+    return Switch(
+        state.instigator_name,
+        "schedule" if state.instigator_type == InstigatorType.SCHEDULE else "sensor",
+        on=state.status != InstigatorStatus.STOPPED,
+        declared=state.status == InstigatorStatus.DECLARED_IN_CODE,
+        started_at=_utc(started) if started else None,
+    )
+
+
+def _utc(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, timezone.utc)
+
+
+def shared_instance(context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext) -> dg.DagsterInstance:
+    """Return the instance of a tick, opened once in this process and not for each tick, which takes fifty milliseconds.
+
+    The context would open its own at the end of every tick, also where nobody has asked for it.
+    """
+    ref = context.instance_ref
+    if ref is None or context._instance is not None:
+        return context.instance
+    key = repr(ref)
+    if key not in _shared:
+        _shared.clear()  # a process serves one instance
+        _shared[key] = dg.DagsterInstance.from_ref(ref)
+    context._instance = _shared[key]
+    return context.instance
+
+
+_shared: dict[str, dg.DagsterInstance] = {}
+
+
+def cancel_run(instance: dg.DagsterInstance, run_id: str, why: str) -> bool:
+    """Cancel a run that is queued or in progress; return whether it could be.
+
+    One that is in progress is asked to stop and ends by itself; `why` is in the log of the run.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return False
+    if run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
+        instance.report_run_canceled(run, message=why)
+        return True
+    instance.report_engine_event(why, run)
+    return instance.run_launcher.terminate(run_id)

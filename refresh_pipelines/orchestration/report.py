@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the engine is loaded when a refresh begins
 COUNTS = tuple(Counts.__dataclass_fields__)
 SECONDS = tuple(Seconds.__dataclass_fields__)
 DATA_VERSION_TAG = "dagster/data_version"
+# Metadata of a derived source's events, and tag of the runs that the sensor requests.
+INPUTS = "refresh/inputs"
 # What the body of an asset may yield.
 Result = dg.MaterializeResult[None] | dg.AssetCheckResult
 # The check of sources that load what came when some of their requests fail.
@@ -32,7 +34,8 @@ def key_of(spec: SourceSpec) -> dg.AssetKey:
 
 def keeps_rest(spec: SourceSpec) -> bool:
     """Whether a refresh of the source may end `partial`."""
-    return spec.request.each is not None and spec.request.each.on_error == "keep_rest"
+    each = spec.request.each
+    return spec.request.drop is not None or (each is not None and each.on_error == "keep_rest")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -56,6 +59,7 @@ def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
         "refresh/started_at": outcome.started_at,
         "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
         "refresh/published_at": outcome.published_at.isoformat() if outcome.published_at else None,
+        INPUTS: outcome.inputs or None,
         "refresh/notes": "; ".join(outcome.notes) or None,
         "refresh/recovered": recovered or None,
         "dagster/partition_row_count": outcome.partition_rows if outcome.partition else None,

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import dagster as dg
 
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.orchestration.build import build_definitions
+from refresh_pipelines.gates import Closed
 from refresh_pipelines.orchestration.events import outcomes_of_run
+from refresh_pipelines.orchestration.gates import gate_by_hand
 from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.schedules import range_tags
-from refresh_pipelines.orchestration.tags import FORCE, run_tags
+from refresh_pipelines.orchestration.tags import FORCE, range_tags, run_tags
 from refresh_pipelines.orchestration.trouble import told
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
@@ -42,7 +44,7 @@ def run_order(
 ) -> list[Outcome]:
     """Execute one run and return its outcomes, one per partition.
 
-    A missing credential ends it as `blocked` before any run exists.
+    A missing credential, or an input that was never loaded, ends it as `blocked` before any run exists.
 
     Raises:
         InternalError: the run could not be recorded.
@@ -60,8 +62,20 @@ def run_order(
         message = f"{spec.name}: set {variable} in the environment or in .env"
         keys: Sequence[str | None] = order.keys or (None,)
         return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
+    closed = _never_loaded(instance, spec, settings)
+    if closed:
+        message = f"{spec.name}: {closed}"
+        return [Outcome(spec.source, spec.group, None, "blocked", message=message, trigger="manual")]
     with told(settings, "Dagster's history", f"The refresh of {spec.name} may have been made and not recorded."):
         return _execute(instance, order, force=force, verbose=verbose)
+
+
+def _never_loaded(instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings) -> str:
+    """Say which input of a derived source was never loaded, "" if none: what is only late does not stop a person."""
+    if not spec.derived:
+        return ""
+    gate = gate_by_hand(instance, spec, settings, datetime.now(timezone.utc))
+    return gate.reason if isinstance(gate, Closed) and gate.never else ""
 
 
 def _execute(instance: dg.DagsterInstance, order: Order, *, force: bool, verbose: bool) -> list[Outcome]:

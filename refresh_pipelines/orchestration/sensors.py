@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dagster as dg
 
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.notices import Failure, Notices
 from refresh_pipelines.orchestration.events import outcomes_of_run
+from refresh_pipelines.orchestration.pause import watch_pauses
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.schedules import RANGE_END, RANGE_START
 from refresh_pipelines.orchestration.status import write_status_file
-from refresh_pipelines.orchestration.tags import SOURCE
+from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START, SOURCE
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
 
@@ -45,6 +46,7 @@ def failure_sensor(specs: list[SourceSpec], workshop: Workshop) -> dg.SensorDefi
         context.update_cursor(str(cursor))
         problems = notices.deliver()
         write_status_file(instance, workshop.settings)
+        watch_pauses(instance, workshop.settings, specs, utc_now())
         return dg.SkipReason(_sentence(found, notices, problems, told=bool(workshop.settings.webhook_url)))
 
     return failures

@@ -8,11 +8,12 @@ from typing import Any
 
 import dagster as dg
 
-from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.schedules import schedule_name
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.schedule import cron_of, next_fires
@@ -24,7 +25,7 @@ _LOOK_BACK = 100
 _FIELDS = (
     "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
-    "consecutive_failures", "score", "incident",
+    "consecutive_failures", "score", "incident", "stale_yaml",
 )  # fmt: skip
 
 
@@ -34,15 +35,18 @@ def status_items(instance: dg.DagsterInstance, catalogue: Catalogue, now: dateti
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
     wanted = [key for own in keys.values() for key in own]
     seen = {record.asset_entry.asset_key for record in instance.get_asset_records(wanted)}
-    paused = _paused_schedules(instance)
+    paused = paused_sources(instance, specs)
     items = [_item(instance, spec, now, known=not seen.isdisjoint(keys[spec.source]), paused=paused) for spec in specs]
+    for item in items:
+        stale = catalogue.stale.get(item["source"])
+        item["stale_yaml"] = _iso(stale.good_at) if stale else None
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
 
 
 def write_status_file(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Rewrite `data/status.json` in one step, so that a reader never sees half of it."""
     now = datetime.now(timezone.utc)
-    items = status_items(instance, load_catalogue(settings.catalog, settings.environ), now)
+    items = status_items(instance, working_catalogue(settings), now)
     at = now.isoformat(timespec="seconds")
     path = settings.data_dir / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,7 @@ def _item(
     changed = max((outcome.changed_at for outcome in outcomes if outcome.changed_at), default=None)
     published = max((outcome.published_at for outcome in outcomes if outcome.published_at), default=None)
     last = outcomes[0] if outcomes else None
-    is_paused = schedule_name(spec) in paused
+    is_paused = spec.source in paused
     last_success_at = _ended_at(success)
     return {
         "source": spec.source,
@@ -115,11 +119,6 @@ def _last_scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime 
     filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: "schedule"})
     records = instance.get_run_records(filters, limit=1)
     return records[0].create_timestamp if records else None
-
-
-def _paused_schedules(instance: dg.DagsterInstance) -> set[str]:
-    states = instance.all_instigator_state()
-    return {state.instigator_name for state in states if state.status.value == "STOPPED"}
 
 
 def _iso(at: datetime | None) -> str | None:

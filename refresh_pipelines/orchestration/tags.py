@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from refresh_pipelines.spec import SourceSpec
 
 SOURCE, GROUP, TENANT, TRIGGER = "refresh/source", "refresh/group", "refresh/tenant", "refresh/trigger"
 FORCE = "refresh/force"
+# Of scheduled runs: the due tick that asked for it, and how many ticks it stands for where more than one was due.
+TICK, COALESCED = "refresh/tick", "refresh/coalesced"
+# By these Dagster knows that a run covers the partitions from the first key to the last.
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MARKS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
 
 
@@ -20,3 +24,8 @@ def run_tags(spec: SourceSpec, trigger: str) -> dict[str, str]:
     """Return the tags every run of a source carries, whoever launched it."""
     tags = {SOURCE: spec.source, GROUP: spec.group, TRIGGER: trigger}
     return {**tags, TENANT: spec.tenant} if spec.tenant else tags
+
+
+def range_tags(keys: Sequence[str]) -> dict[str, str]:
+    """Return the tags that make a run cover the partitions from the first key to the last."""
+    return {RANGE_START: keys[0], RANGE_END: keys[-1]}

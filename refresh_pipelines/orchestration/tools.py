@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.settings import Settings
 
@@ -20,10 +22,14 @@ class Workshop:
 
     Attributes:
         adjust: last word on the tools, for tests that need another clock or session.
+        clock: what time ticks and sensors take it to be.
+        keep: how long what they read of the instance is remembered.
     """
 
     settings: Settings
     adjust: Callable[[Tools], Tools] = field(default=lambda tools: tools)
+    clock: Callable[[], datetime] = utc_now
+    keep: timedelta = timedelta(seconds=2)
 
     def tools(self, progress: Callable[[str], None], recover: Callable[[LoadState], None]) -> Tools:
         """Return tools for one run."""

@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused
-from refresh_pipelines.parse.container import open_payload
+from refresh_pipelines.parse.container import open_payload, open_seekable
 from refresh_pipelines.parse.csv import read_csv
+from refresh_pipelines.parse.detect import detect
 from refresh_pipelines.parse.json import read_json
+from refresh_pipelines.parse.jsonl import read_jsonl
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.redact import redact
-from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.spec import Format, SourceSpec
 from refresh_pipelines.window import Window
 
 __all__ = ["Notes", "parse"]
@@ -34,17 +36,56 @@ def parse(spec: SourceSpec, path: Path, window: Window, notes: Notes) -> Iterato
         UpstreamUnavailable: the body breaks off in the middle.
         ContractViolation: the body has not the declared shape.
     """
+    if spec.derived:
+        yield from _result(path)
+        return
     _refuse_page(spec, path)
     if spec.parser:
         yield from _custom(spec, path, window)
         return
     if spec.format is None:
         raise AssertionError("a source has a format or a parser")
-    with open_payload(spec.format, path, spec.request.max_unpacked) as stream:
-        if spec.format.kind == "csv":
-            yield from read_csv(stream, spec.format, notes)
+    yield from _of_kind(spec, spec.format, path, str(window.names.get("file") or path.name), notes)
+
+
+def _of_kind(spec: SourceSpec, form: Format, path: Path, name: str, notes: Notes) -> Iterator[pa.RecordBatch]:
+    limit = spec.request.max_unpacked
+    if form.kind == "detect":
+        form = detect(form, path, limit, name, notes)
+    if form.layouts:
+        # Needed for tables made for people only.
+        from refresh_pipelines.parse.survey import read_survey  # noqa: PLC0415
+
+        yield from read_survey(path, form, limit, name, notes)
+    elif form.kind == "xlsx":
+        from refresh_pipelines.parse.workbook import read_xlsx  # noqa: PLC0415
+
+        yield from read_xlsx(path, form, limit)
+    elif form.kind == "parquet":
+        # Loads a library that the other kinds do without.
+        from refresh_pipelines.parse.parquet import read_parquet  # noqa: PLC0415
+
+        with open_seekable(path, limit) as file:
+            yield from read_parquet(file, spec)
+    else:
+        yield from _streamed(spec, form, path, notes)
+
+
+def _streamed(spec: SourceSpec, form: Format, path: Path, notes: Notes) -> Iterator[pa.RecordBatch]:
+    with open_payload(form, path, spec.request.max_unpacked) as stream:
+        if form.kind == "csv":
+            yield from read_csv(stream, form, notes)
+        elif form.kind == "jsonl":
+            yield from read_jsonl(stream, form, spec, notes)
         else:
-            yield from read_json(stream, spec.format, spec, notes)
+            yield from read_json(stream, form, spec, notes)
+
+
+def _result(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that a derived source's query gave, which are text already."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        for place in range(reader.num_record_batches):
+            yield reader.get_batch(place)
 
 
 def _refuse_page(spec: SourceSpec, path: Path) -> None:

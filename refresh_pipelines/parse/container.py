@@ -9,7 +9,9 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import shutil
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -88,6 +90,24 @@ def open_plain(path: Path, limit: int) -> Iterator[io.BufferedReader]:
     name = "the gzip file" if packed else "the payload"
     with gzip.open(path, "rb") if packed else path.open("rb") as inner:
         yield _without_bom(io.BufferedReader(_Guarded(cast("IO[bytes]", inner), name, limit), 1 << 18))
+
+
+@contextmanager
+def open_seekable(path: Path, limit: int) -> Iterator[IO[bytes]]:
+    """Yield a file in which one may go back and forth, unpacked into a nameless one if it is a gzip file.
+
+    Raises as `open_payload`.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            file.seek(0)
+            yield file
+            return
+    with tempfile.TemporaryFile() as whole:
+        with open_plain(path, limit) as stream:
+            shutil.copyfileobj(stream, whole)
+        whole.seek(0)
+        yield whole
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

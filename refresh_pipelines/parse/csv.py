@@ -19,6 +19,7 @@ BLOCK = 4 << 20
 # Columns are read as bytes so that one stray latin-1 value does not stop a UTF-8 file; those past
 # this number Arrow would read as whatever it takes them for.
 MOST_COLUMNS = 4096
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[pa.RecordBatch]:
@@ -30,6 +31,7 @@ def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[
         UpstreamRefused: nothing but white space.
     """
     names: list[str] | None = list(form.fields) or None
+    headed = names is None
     first = 1 if names else 0  # rows are counted without the header
     for batch in _batches(stream, form):
         columns = [_decode(batch.column(i), form, notes, first) for i in range(batch.num_columns)]
@@ -38,17 +40,37 @@ def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[
             columns = [column.slice(1) for column in columns]
         if len(columns) != len(names):
             raise _wrong_width(len(names), len(columns), form)
+        rows = pa.RecordBatch.from_arrays(columns, names=names)
+        yield _without_headers(rows, form, notes, max(first, 1)) if headed and len(names) > 1 else rows
         first += batch.num_rows
-        yield pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _without_headers(rows: pa.RecordBatch, form: Format, notes: Notes, first: int) -> pa.RecordBatch:
+    """Refuse or drop rows that say what the header says; a single column may well hold its own name."""
+    again = pc.equal(pc.utf8_trim_whitespace(rows.column(0)), rows.schema.names[0])
+    for place, name in enumerate(rows.schema.names):
+        if not pc.any(again).as_py():
+            return rows
+        again = pc.and_(again, pc.equal(pc.utf8_trim_whitespace(rows.column(place)), name))
+    numbers = [first + at for at in pc.indices_nonzero(again).to_pylist()]
+    if numbers and form.repeated_header == "refuse":
+        raise ContractViolation(
+            f"the header comes again as row {numbers[0]}",
+            expected="one header, at the beginning",
+            came=", ".join(rows.schema.names),
+            todo="The file may be two that were joined. If it is in order, declare format.repeated_header: skip.",
+        )
+    notes.headers += len(numbers)
+    return rows.filter(pc.invert(again))
 
 
 def _refuse_too_wide(stream: io.BufferedReader, form: Format) -> None:
     """Refuse at first sight what Arrow would need minutes for: JSON on one line is a CSV of many thousand fields."""
-    head = stream.peek(BLOCK).split(b"\n", form.skip_lines)[-1]
+    head = _LINE_END.split(stream.peek(BLOCK), form.skip_lines)[-1] if form.skip_lines else stream.peek(BLOCK)
     if form.quote:
         quote = re.escape(form.quote.encode())
         head = re.sub(b"%b[^%b]*(%b|$)" % (quote, quote, quote), b"", head)
-    fields = head.partition(b"\n")[0].count(form.delimiter.encode()) + 1
+    fields = _LINE_END.split(head, 1)[0].count(form.delimiter.encode()) + 1
     if fields > MOST_COLUMNS:
         raise _wrong_width(len(form.fields) or MOST_COLUMNS, fields, form)
 

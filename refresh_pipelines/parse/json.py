@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,11 @@ class _Number(str):
     __slots__ = ()
 
 
+def loads(text: str) -> Any:
+    """Return a JSON text with its numbers as they were written. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+
+
 def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes: Notes) -> Iterator[pa.RecordBatch]:
     """Yield the objects of the list at `form.rows`; columns are their members and declared dotted paths.
 
@@ -39,21 +44,21 @@ def read_json(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes: 
     document = read_document(stream.read(), form, notes)
     rows = rows_of(document, form, spec.request.paging.total if spec.request.paging else None)
     if form.published:
-        notes.published = _text(lookup(document, form.published)) or notes.published
-    shared = {name: _text(lookup(document, path)) for name, path in form.document.items()}
-    names = [name for name in _names(rows, spec) if name not in shared]
+        notes.published = text_of(lookup(document, form.published)) or notes.published
+    shared = {name: text_of(lookup(document, path)) for name, path in form.document.items()}
+    names = [name for name in members(rows, spec) if name not in shared]
     for begin in range(0, len(rows), BATCH):
         piece = rows[begin : begin + BATCH]
-        arrays = [_strings([_text(_value(row, name)) for row in piece]) for name in names]
-        arrays += [pa.repeat(_strings([value])[0], len(piece)) for value in shared.values()]
-        yield pa.RecordBatch.from_arrays(arrays, names=_strings([*names, *shared]).to_pylist())
+        arrays = [strings([text_of(value_at(row, name)) for row in piece]) for name in names]
+        arrays += [pa.repeat(strings([value])[0], len(piece)) for value in shared.values()]
+        yield pa.RecordBatch.from_arrays(arrays, names=strings([*names, *shared]).to_pylist())
 
 
 def read_document(body: bytes, form: Format, notes: Notes) -> Any:
     """Return a JSON document whose numbers are texts. Raises as `read_json` does."""
     try:
         text = _decoded(body, form, notes)
-        return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+        return loads(text)
     except RecursionError as error:
         raise ContractViolation("the JSON document is nested too deeply", came=excerpt(body, 60)) from error
     except ValueError as error:
@@ -79,7 +84,8 @@ def _decoded(body: bytes, form: Format, notes: Notes) -> str:
         return body.decode(form.fallback)
 
 
-def _strings(values: list[str | None]) -> pa.Array:
+def strings(values: Sequence[str | None]) -> pa.Array:
+    """Return texts as an array, with a mark in place of half a surrogate pair."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
@@ -95,7 +101,7 @@ def rows_of(document: Any, form: Format, total: str | None = None) -> list[dict[
         raise UpstreamRefused(
             "the upstream answered with an error",
             expected=f"a list at {form.rows!r}",
-            came=redact(_text(said) or ""),
+            came=redact(text_of(said) or ""),
             todo="Check the request, and the key if there is one, against the source's documentation.",
         )
     rows = lookup(document, form.rows)
@@ -120,27 +126,30 @@ def _shape(value: Any) -> str:
     return "null" if value is None else f"{type(value).__name__} {str(value)[:60]!r}"
 
 
-def _names(rows: list[dict[str, Any]], spec: SourceSpec) -> list[str]:
+def members(rows: list[dict[str, Any]], spec: SourceSpec) -> list[str]:
     """Return every member's name in order of first appearance, and the dotted paths that lead anywhere."""
     names = dict.fromkeys(name for row in rows for name in row)
     for column, declared in spec.columns.items():
         for path in declared.fields(column):
-            if "." in path and path not in names and any(_has(row, path) for row in rows):
+            if "." in path and path not in names and any(has(row, path) for row in rows):
                 names[path] = None
     return list(names)
 
 
-def _has(row: dict[str, Any], path: str) -> bool:
+def has(row: dict[str, Any], path: str) -> bool:
+    """Whether a dotted path leads to a member of a row, be it null."""
     parent, _, leaf = path.rpartition(".")
     inner = lookup(row, parent)
     return isinstance(inner, dict) and leaf in inner
 
 
-def _value(row: dict[str, Any], name: str) -> Any:
+def value_at(row: dict[str, Any], name: str) -> Any:
+    """Return a row's member, or what a dotted path leads to."""
     return row[name] if name in row else lookup(row, name) if "." in name else None
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return a JSON value as text: itself, or as it would be written."""
     if value is None or isinstance(value, str):
         return value
     return _written(value)

@@ -12,6 +12,7 @@ from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem
 from refresh_pipelines.rules.addresses import check_addresses
 from refresh_pipelines.rules.columns import check_column_names, check_columns_named, check_fields
+from refresh_pipelines.rules.gates import check_derived, check_requires
 from refresh_pipelines.rules.identity import check_identity, check_whole
 from refresh_pipelines.rules.placeholders import check_placeholders
 from refresh_pipelines.rules.requests import check_document, check_each, check_paging, check_span
@@ -35,6 +36,8 @@ RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     check_rhythm,
     check_zone,
     check_retry,
+    check_requires,
+    check_derived,
     check_unbuilt,
 )
 

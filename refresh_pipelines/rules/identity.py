@@ -16,6 +16,10 @@ _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 
 def check_whole(draft: Draft) -> Iterator[Problem]:
     """A source is read by a format or a parser, and one that is enabled is due at some time."""
+    if draft.raw.get("derive") is not None:
+        return  # `rules.gates` says what such a source needs
+    if draft.raw.get("request") is None:
+        yield draft.problem((), "request is missing")
     readers = [key for key in ("format", "parser") if draft.raw.get(key) is not None]
     if len(readers) == 2:
         yield draft.problem(("parser",), "format and parser exclude each other", "keep one of them", key=True)

@@ -59,7 +59,7 @@ def check_span(draft: Draft) -> Iterator[Problem]:
 def check_document(draft: Draft) -> Iterator[Problem]:
     """Paths into a document go with JSON."""
     form = draft.format
-    if form is None or form.kind == "json":
+    if form is None or "json" in (form.kind, *form.of):
         return
     for key in ("document", "published", "error", "rows"):
         if draft.wrote("format", key):

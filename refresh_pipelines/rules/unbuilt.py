@@ -32,11 +32,6 @@ IDLE: tuple[tuple[str, ...], ...] = (
     # Any rejected row fails the load: stricter than asked, so nothing wrong is loaded.
     ("load", "reject_share"),
     ("retry", "max_delay"),
-    ("schedule", "catch_up"),
-    ("schedule", "misfire_grace"),
-    ("schedule", "overlap"),
-    ("schedule", "expire"),
-    ("schedule", "jitter"),
     ("breaker", "failures"),
     ("breaker", "probe"),
     ("breaker", "probe_max"),

@@ -4,6 +4,9 @@ Rules that need only one value live here as validators; rules over more than tha
 """
 
 from refresh_pipelines.spec.base import LONGEST, TABLE_NAME, Model
+from refresh_pipelines.spec.derived import Derive, Requires
+from refresh_pipelines.spec.drop import Drop
+from refresh_pipelines.spec.layout import Layout, Measure, Taken
 from refresh_pipelines.spec.request import Auth, Each, Format, Paging, Request
 from refresh_pipelines.spec.source import PARSE_REVISION, Alerts, Expect, SourceSpec, SourceYaml
 from refresh_pipelines.spec.table import DIRECTIVES, Column, Load
@@ -11,7 +14,8 @@ from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry,
 
 __all__ = [
     "DIRECTIVES", "LONGEST", "PARSE_REVISION", "TABLE_NAME",
-    "Alerts", "Auth", "Breaker", "Column", "Each", "Expect", "Format", "Freshness", "Load", "Model", "Paging",
+    "Alerts", "Auth", "Breaker", "Column", "Derive", "Drop", "Each", "Expect", "Format", "Freshness", "Layout", "Load",
+    "Measure", "Model", "Paging",
     "Partitions", "Request",
-    "Retry", "Schedule", "SourceSpec", "SourceYaml",
+    "Requires", "Retry", "Schedule", "SourceSpec", "SourceYaml", "Taken",
 ]  # fmt: skip

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from refresh_pipelines.spec.base import TABLE_NAME, Duration, Model, Rate, Scalar, Size
+from refresh_pipelines.spec.drop import Drop
+from refresh_pipelines.spec.layout import Layout
 
 
 class Auth(Model):
@@ -101,6 +103,7 @@ class Request(Model):
 
     url: str | None = None
     urls: tuple[str, ...] = Field((), description="tried in order: the next one when the answer is 'not here'")
+    drop: Drop | None = Field(None, description="files that arrive in a folder, in place of an address")
     method: Literal["GET", "POST"] = "GET"
     params: dict[str, Scalar] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
@@ -125,20 +128,25 @@ class Request(Model):
 
     @model_validator(mode="after")
     def _one_address(self) -> Request:
-        if bool(self.url) == bool(self.urls):
-            raise ValueError("request needs exactly one of url and urls")
+        if sum(map(bool, (self.url, self.urls, self.drop))) != 1:
+            raise ValueError("request needs exactly one of url, urls and drop")
         return self
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Addresses to try, in order."""
+        """Addresses to try, in order; of a drop its folder."""
+        if self.drop:
+            return (self.drop.url,)
         return (self.url,) if self.url else self.urls
 
 
 class Format(Model):
     """How the payload's bytes become rows of text."""
 
-    kind: Literal["csv", "json"]
+    kind: Literal["csv", "json", "jsonl", "parquet", "xlsx", "detect"]
+    of: tuple[Literal["json", "jsonl", "csv", "parquet", "xlsx"], ...] = Field(
+        (), description="for kind detect: what a payload may be; its bytes decide, not its name"
+    )
     archive: Literal["zip", "gzip"] | None = None
     member: str = Field("*", description="glob for the one archive member that holds the rows")
     encoding: str = "utf-8"
@@ -149,6 +157,15 @@ class Format(Model):
         (), description="names by position of a CSV without a header row; the count is exact"
     )
     skip_lines: int = Field(0, ge=0)
+    repeated_header: Literal["refuse", "skip"] = Field(
+        "refuse", description="a CSV's header row that comes again among the rows, as joined files have it"
+    )
+    sheet: str | None = Field(None, description="XLSX: glob for the one sheet; default: the only one that is shown")
+    layouts: tuple[Layout, ...] = Field((), description="tables for people in XLSX or CSV, and what their cells are")
+    ignore_sheets: tuple[str, ...] = Field((), description="globs of shown sheets that hold no table of `layouts`")
+    zones: dict[str, dict[str, tuple[str, ...]]] = Field(
+        default_factory=dict, description="for layouts: level, code and names of every zone that has a code"
+    )
     rows: str = Field("", description="dotted path to the list of rows in a JSON document; empty: the document itself")
     error: str | None = Field(None, description="dotted path of a member whose presence means the upstream refused")
     document: dict[str, str] = Field(
@@ -157,6 +174,25 @@ class Format(Model):
     published: str | None = Field(
         None, description="JSON: dotted path of the day or time of publication, in place of Last-Modified"
     )
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Format:
+        kinds = set(self.of) if self.kind == "detect" else {self.kind}
+        if (self.kind == "detect") != bool(self.of):
+            raise ValueError("of lists what a payload may be, and goes with kind detect, which needs it")
+        if self.kind in ("xlsx", "parquet", "detect") and self.archive == "zip":
+            raise ValueError(f"archive: zip does not go with kind {self.kind}")
+        if self.repeated_header == "skip" and "csv" not in kinds:
+            raise ValueError("repeated_header goes with CSV")
+        if (self.sheet or self.ignore_sheets) and "xlsx" not in kinds:
+            raise ValueError("sheet and ignore_sheets go with XLSX")
+        if self.layouts and not kinds <= {"xlsx", "csv"}:
+            raise ValueError("layouts go with XLSX and CSV only")
+        if (self.zones or self.ignore_sheets) and not self.layouts:
+            raise ValueError("zones and ignore_sheets go with layouts")
+        if self.layouts and (self.sheet or self.fields or self.skip_lines):
+            raise ValueError("with layouts, each of them says where its header is: leave sheet, fields, skip_lines out")
+        return self
 
 
 def as_format(value: Any) -> Any:

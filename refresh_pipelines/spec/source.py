@@ -9,9 +9,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from refresh_pipelines.spec.base import Duration, Model
+from refresh_pipelines.spec.derived import Derive, Requires
 from refresh_pipelines.spec.request import Format, Request, as_format
 from refresh_pipelines.spec.table import Column, Load
 from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry, Schedule
@@ -44,6 +45,8 @@ class Alerts(Model):
 class SourceYaml(Model):
     """One source: one public dataset, refreshed as one asset into one table."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["request"]}, {"required": ["derive"]}]})
+
     description: str = Field(min_length=1)
     owner: str | None = Field(None, description="an e-mail address or team:name")
     licence: str | None = None
@@ -55,7 +58,10 @@ class SourceYaml(Model):
     aliases: tuple[str, ...] = ()
     table: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,39}$")
     params: dict[str, Any] = Field(default_factory=dict)
-    request: Request
+    requires: tuple[Requires, ...] = Field((), description="sources that must have reported first")
+    # A derived source asks for nothing; one request without an address spares all others the question.
+    request: Request = Field(default_factory=Request.model_construct)
+    derive: Derive | None = Field(None, description="in place of request and format: made from the required sources")
     format: Annotated[Format, BeforeValidator(as_format)] | None = None
     parser: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     columns: dict[str, Column] = Field(min_length=1)
@@ -71,6 +77,10 @@ class SourceYaml(Model):
 
     @model_validator(mode="after")
     def _readable(self) -> SourceYaml:
+        if self.derive is not None:
+            return self  # `rules.gates` says what does not go with it
+        if not self.request.candidates:
+            raise ValueError("request is missing")
         if (self.format is None) == (self.parser is None):
             raise ValueError("a source needs exactly one of format and parser")
         if self.enabled and not (self.schedule and (self.schedule.cron or self.schedule.frequency)):
@@ -89,6 +99,23 @@ class SourceSpec(SourceYaml):
     def name(self) -> str:
         """`<group>/<source>`."""
         return f"{self.group}/{self.source}"
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is made from other sources in the warehouse, and asks nobody."""
+        return self.derive is not None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether rows that are no longer given leave the table; a query's result is always the whole."""
+        return self.derived or self.load.mode == "replace_partition"
+
+    @property
+    def file_column(self) -> str | None:
+        """Name of the column that says from which dropped file a row is (`from: "{file}"`), if there is one."""
+        if self.request.drop is None:
+            return None
+        return next((name for name, column in self.columns.items() if column.source == "{file}"), None)
 
     @property
     def raw_table(self) -> str:
@@ -112,7 +139,17 @@ class SourceSpec(SourceYaml):
         }
         for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "stale", "span"):
             parts["request"].pop(key)
+        parts["request"]["drop"] = self._drop_parts()
+        if parts["request"]["drop"] is None:
+            parts["request"].pop("drop")  # the hash that sources had before there were drops
         for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():
             parts["partitions"].pop(key)
+        if self.derive is not None:
+            parts["derive"] = self.derive.query
         text = json.dumps([PARSE_REVISION, self.raw_table, parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _drop_parts(self) -> dict[str, Any] | None:
+        """Return what of a drop decides the rows: which files it takes, and neither when nor how many at once."""
+        drop = self.request.drop
+        return drop.model_dump(mode="json", include={"url", "pattern"}) if drop else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
+from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.outcome import Counts, Kind
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged
@@ -28,6 +30,7 @@ class LoadState:
         published_at: Last-Modified as the upstream gave it.
         committed_at: when this state was written.
         table: name of the raw table that holds the rows; the warehouse fills it in.
+        rows: rows of this source and partition in it, after the last commit.
     """
 
     source: str
@@ -48,6 +51,7 @@ class LoadState:
     published_at: datetime | None = None
     cursor: str | None = None
     table: str = ""
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Commit:
     Attributes:
         state: what to remember; the warehouse fills in counts, outcome, data version and cursor.
         progress: told "merged" when the rows are written and the transaction is still open.
+        files: what became of the files of a drop, to be written beside the rows.
     """
 
     spec: SourceSpec
@@ -64,6 +69,7 @@ class Commit:
     staged: Staged
     state: LoadState
     progress: Callable[[str], None] = lambda _: None
+    files: tuple[FileEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,19 @@ class Warehouse(Protocol):
         """
         ...
 
+    def files(
+        self, source: str, table: str, keys: Sequence[str] = (), sha256: Sequence[str] = ()
+    ) -> tuple[list[FileEntry], float]:
+        """Return what is known of dropped files of these keys or contents, and the seconds waited for the lock.
+
+        Where `table` is no longer there, nothing is known. Raises as `states`.
+        """
+        ...
+
+    def record_files(self, entries: Sequence[FileEntry]) -> float:
+        """Write what became of files that brought no rows. Returns the seconds waited for the lock."""
+        ...
+
     def adopt(self, spec: SourceSpec) -> bool:
         """Carry over what was loaded under one of `spec.aliases`, all or nothing; return whether there was any.
 
@@ -153,6 +172,17 @@ class Warehouse(Protocol):
 
     def retire(self, source: str) -> Remains:
         """Remove a source's rows, load states and the tables only it has written; return what was removed."""
+        ...
+
+    def select(self, query: str, tables: Collection[str], path: Path) -> float:
+        """Write the rows of one SELECT over `tables` of schema raw to an Arrow file of text.
+
+        Returns the seconds waited for the lock.
+
+        Raises:
+            ContractViolation: the query cannot be run, or reads other tables.
+            WarehouseBusy: somebody held the warehouse for too long.
+        """
         ...
 
     def query(self, statement: str) -> tuple[Sequence[str], list[tuple[object, ...]]]:

@@ -7,6 +7,7 @@ import duckdb
 from refresh_pipelines.errors import SpecChanged
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.warehouse.ledger import rename_files
 from refresh_pipelines.warehouse.state import exists
 
 
@@ -46,6 +47,7 @@ def carry_over(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> bool:
         if table == old and spec.table is None:
             _rename_table(connection, spec, old)
     connection.execute("UPDATE refresh.load_state SET source = ? WHERE source = ?", [spec.source, old])
+    rename_files(connection, old, spec.source)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,17 @@ from typing import TypeVar
 
 import duckdb
 
-from refresh_pipelines.errors import InternalError, WarehouseBusy
+from refresh_pipelines.errors import ContractViolation, InternalError, WarehouseBusy
+from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import told
 from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Remains
 from refresh_pipelines.warehouse.carry import carry_over, left_by, old_names
+from refresh_pipelines.warehouse.ledger import read_files, write_files
 from refresh_pipelines.warehouse.leftovers import find_remains, loaded_sources, remove
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.merge import merge
+from refresh_pipelines.warehouse.select import write_result
 from refresh_pipelines.warehouse.state import ensure_state_tables, read_states, write_state
 from refresh_pipelines.warehouse.tables import ensure_table
 
@@ -64,6 +67,7 @@ class DuckDBWarehouse:
                 merged = merge(connection, commit, wait, tables[spec.source])
                 merged = replace(merged, state=replace(merged.state, table=spec.raw_table))
                 out.append(merged)
+                write_files(connection, commit.files)
             write_state(connection, *(merged.state for merged in out))
             for commit in commits:
                 commit.progress("merged")
@@ -73,6 +77,21 @@ class DuckDBWarehouse:
         """See `Warehouse.touch`."""
         with self._writing() as (connection, wait):
             write_state(connection, state)
+        return wait
+
+    def files(
+        self, source: str, table: str, keys: Sequence[str] = (), sha256: Sequence[str] = ()
+    ) -> tuple[list[FileEntry], float]:
+        """See `Warehouse.files`."""
+        if not self.path.exists():
+            return [], 0.0
+        with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
+            return read_files(connection, source, table, keys, sha256), wait
+
+    def record_files(self, entries: Sequence[FileEntry]) -> float:
+        """See `Warehouse.record_files`."""
+        with self._writing() as (connection, wait):
+            write_files(connection, entries)
         return wait
 
     def adopt(self, spec: SourceSpec) -> bool:
@@ -107,6 +126,14 @@ class DuckDBWarehouse:
             return nothing
         with self._open(read_only=True) as (connection, _), told(f"the warehouse {self.path.name}"):
             return ask(connection)
+
+    def select(self, query: str, tables: Collection[str], path: Path) -> float:
+        """See `Warehouse.select`."""
+        if not self.path.exists():
+            raise ContractViolation("the query has nothing to read", came="no warehouse yet", todo="Refresh its inputs.")
+        with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
+            write_result(connection, query, tables, path)
+        return wait
 
     def query(self, statement: str) -> tuple[Sequence[str], list[tuple[object, ...]]]:
         """See `Warehouse.query`."""

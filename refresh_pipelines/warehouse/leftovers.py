@@ -6,6 +6,7 @@ import duckdb
 
 from refresh_pipelines.sql import first_row, quote
 from refresh_pipelines.warehouse.base import Holding, Remains
+from refresh_pipelines.warehouse.ledger import remove_files
 from refresh_pipelines.warehouse.state import exists, made_tables
 
 
@@ -32,6 +33,7 @@ def remove(connection: duckdb.DuckDBPyConnection, remains: Remains) -> None:
             connection.execute(f"DROP TABLE raw.{quote(holding.table)}")
             connection.execute('DELETE FROM refresh.tables WHERE "table" = ?', [holding.table])
     connection.execute("DELETE FROM refresh.load_state WHERE source = ?", [remains.source])
+    remove_files(connection, remains.source)
 
 
 def loaded_sources(connection: duckdb.DuckDBPyConnection) -> set[str]:

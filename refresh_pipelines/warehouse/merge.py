@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import duckdb
 
 from refresh_pipelines.errors import ContractViolation, InternalError
+from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import columns, first_row, quote
@@ -34,7 +36,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, ta
         step = _Step(connection, commit, table)
         step.refuse_foreign_rows()
         step.refuse_lost_values()
-        deleted = step.delete_vanished() if spec.load.mode == "replace_partition" else 0
+        deleted = step.delete_vanished() if spec.replaces else step.delete_replaced(commit.files)
         updated = step.update_changed()
         added = step.insert_new()
     finally:
@@ -61,7 +63,8 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, ta
     state = replace(
         commit.state,
         counts=counts,
-        outcome="empty" if not staged.rows else "loaded" if changed else "unchanged",
+        outcome="empty" if not (staged.rows or commit.files) else "loaded" if changed else "unchanged",
+        rows=partition_rows,
         data_version=staged.content_hash if changed or not commit.state.data_version else commit.state.data_version,
         changed_at=commit.state.committed_at if changed else commit.state.changed_at,
         cursor=cursor,
@@ -87,7 +90,7 @@ class _Step:
         """Stop when a staged key is somebody else's row."""
         foreign = "t._source IS DISTINCT FROM $source"
         values: dict[str, object] = {"source": self.spec.source}
-        if self.spec.load.mode == "replace_partition":
+        if self.spec.replaces:
             foreign += " OR t._partition IS DISTINCT FROM $partition"
             values["partition"] = self.partition
         query = (
@@ -134,6 +137,19 @@ class _Step:
             ("source", "partition"),
         )
 
+    def delete_replaced(self, files: Sequence[FileEntry]) -> int:
+        """Delete rows of files that were loaded anew and no longer hold them, where a column says which they are."""
+        column, keys = self.spec.file_column, [entry.key for entry in files if entry.status == "loaded"]
+        if column is None or not keys:
+            return 0
+        row = first_row(
+            self.connection,
+            f"DELETE FROM {self.table} AS t WHERE t._source = $source AND t.{quote(column)} IN (SELECT unnest($keys))"  # noqa: S608
+            f" AND NOT EXISTS (SELECT 1 FROM staged s WHERE {self.same_key})",
+            {"source": self.spec.source, "keys": keys},
+        )
+        return int(row[0]) if row else 0
+
     def update_changed(self) -> int:
         """Update rows whose values differ; a change of volatile columns alone is none."""
         values = [name for name in self.spec.columns if name not in self.spec.merge_key]
@@ -142,9 +158,11 @@ class _Step:
             return 0
         assignments = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in values)
         differs = " OR ".join(f"t.{quote(name)} IS DISTINCT FROM s.{quote(name)}" for name in compared)
+        # Of dropped files the one that arrived last speaks, also when an older day is read again.
+        newest = " AND t._partition <= $partition" if self.spec.request.drop else ""
         return self._run(
             f"UPDATE {self.table} AS t SET {assignments}, _partition = $partition, _updated_at = $now, _run_id = $run"  # noqa: S608
-            f" FROM staged s WHERE {self.same_key} AND ({differs})",
+            f" FROM staged s WHERE {self.same_key} AND ({differs}){newest}",
             ("partition", "now", "run"),
         )
 

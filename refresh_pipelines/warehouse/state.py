@@ -10,6 +10,7 @@ import duckdb
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.sql import columns, first_row, quote
 from refresh_pipelines.warehouse.base import LoadState
+from refresh_pipelines.warehouse.completion import COMPLETION, add_rows
 
 _NAMES = [field.name for field in fields(LoadState)]
 _AT_ONCE = 100
@@ -21,7 +22,8 @@ CREATE TABLE IF NOT EXISTS refresh.load_state (
     outcome VARCHAR NOT NULL, counts JSON NOT NULL, raw_sha256 VARCHAR NOT NULL, content_hash VARCHAR NOT NULL,
     data_version VARCHAR NOT NULL, bytes BIGINT NOT NULL, committed_at TIMESTAMPTZ NOT NULL,
     changed_at TIMESTAMPTZ NOT NULL, url VARCHAR NOT NULL, etag VARCHAR, last_modified VARCHAR,
-    published_at TIMESTAMPTZ, "cursor" VARCHAR, "table" VARCHAR DEFAULT '', PRIMARY KEY (source, "partition"));
+    published_at TIMESTAMPTZ, "cursor" VARCHAR, "table" VARCHAR DEFAULT '',
+    "rows" BIGINT DEFAULT 0, PRIMARY KEY (source, "partition"));
 CREATE TABLE IF NOT EXISTS refresh.tables ("table" VARCHAR PRIMARY KEY, merge_key VARCHAR[] NOT NULL);
 """
 
@@ -35,17 +37,20 @@ def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
     if first_row(connection, f"{query} AND column_name = 'table'") is None:
         connection.execute("ALTER TABLE refresh.load_state ADD COLUMN \"table\" VARCHAR DEFAULT ''")
         _find_tables(connection)
+    if first_row(connection, f"{query} AND column_name = 'rows'") is None:
+        add_rows(connection, made_tables(connection))
+    connection.execute(COMPLETION)
 
 
 def _are_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    newest = "(('load_state', 'table'), ('tables', 'merge_key'))"
+    newest = "(('load_state', 'table'), ('load_state', 'rows'), ('tables', 'merge_key'), ('completion', 'completed_at'))"
     found = first_row(
         connection,
         "SELECT (SELECT count(*) FROM duckdb_columns() WHERE schema_name = 'refresh' AND NOT internal"  # noqa: S608
         f" AND (table_name, column_name) IN {newest}),"
         " (SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'raw' AND database_name = current_database())",
     )
-    return found == (2, 1)
+    return found == (4, 1)
 
 
 def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,147 @@
+"""Rules for `requires` and `derive`: what goes with them, what a query may be, and that required sources exist.
+
+A query is read here as text alone, so that the check stays quick; DuckDB has the last word when it runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from refresh_pipelines.draft import Draft
+from refresh_pipelines.lineage import circle_through
+from refresh_pipelines.problems import Problem, did_you_mean
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.yamlpos import Document
+
+_INSTEAD = ("request", "format", "parser")
+_NOT_WITH = {
+    "schedule": "it is built whenever its inputs have changed",
+    "partitions": "a query gives the whole table each time",
+}
+_NO_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+_STAR = re.compile(r"(?:\bselect|\bdistinct|,)\s*(?:\w+\s*\.\s*)?\*", re.IGNORECASE)
+_RESTLESS = re.compile(
+    r"\b(?:(?:now|random|uuid|gen_random_uuid|today|get_current_timestamp)\s*\(|current_(?:date|time|timestamp)\b)",
+    re.IGNORECASE,
+)
+_RAW_TABLE = re.compile(r"\braw\s*\.\s*\"?([a-z_]\w*)", re.IGNORECASE)
+_QUERY = ("derive", "query")
+
+
+def check_requires(draft: Draft) -> Iterator[Problem]:
+    """No source requires itself or another one twice, and periods are only compared where there are some."""
+    seen: set[str] = set()
+    timed = draft.partitions is not None and draft.partitions.time is not None
+    for index, need in enumerate(draft.requires):
+        loc = ("requires", index, "source")
+        if need.stem == draft.source:
+            yield draft.problem(loc, "a source cannot require itself")
+        if need.stem in seen:
+            yield draft.problem(loc, f"{need.stem} is required twice", "keep one of them")
+        seen.add(need.stem)
+        if need.period == "same" and not timed and "partitions" not in draft.bad:
+            message = "period: same compares time partitions, and this source has none"
+            yield draft.problem(("requires", index, "period"), message, "newest or any")
+
+
+def check_derived(draft: Draft) -> Iterator[Problem]:
+    """A derived source has inputs, a query and nothing that belongs to asking an upstream."""
+    if draft.raw.get("derive") is None:
+        return
+    for key in _INSTEAD:
+        if draft.raw.get(key) is not None:
+            yield draft.problem((key,), f"derive stands in place of {key}", "keep one of them", key=True)
+    for key, hint in _NOT_WITH.items():
+        if draft.raw.get(key) is not None:
+            yield draft.problem((key,), f"{key} does not go with derive", hint, key=True)
+    if draft.wrote("load", "mode") and draft.load.mode != "replace_partition":
+        hint = "leave load.mode out: the result of the query replaces what it gave before"
+        yield draft.problem(("load", "mode"), f"load.mode: {draft.load.mode} does not go with derive", hint)
+    if not draft.requires and "requires" not in draft.bad:
+        hint = "requires: [{source: name}] for each source whose table it reads"
+        yield draft.problem(("derive",), "a derived source names the sources it is made from", hint, key=True)
+    if draft.derive is not None:
+        yield from _check_query(draft, draft.derive.query)
+
+
+def _check_query(draft: Draft, query: str) -> Iterator[Problem]:
+    code = code_of(query)
+    if not re.match(r"\s*(select|with)\b", code, re.IGNORECASE):
+        yield draft.problem(_QUERY, "the query is one SELECT", "it begins with SELECT or WITH")
+    if ";" in code.rstrip().removesuffix(";"):
+        yield draft.problem(_QUERY, f"the query is one statement{_line(code, code.index(';'))}", "take the rest out")
+    if star := _STAR.search(code):
+        hint = "a column that is new upstream then changes nothing here"
+        yield draft.problem(_QUERY, f"the query names its columns, without *{_line(code, star.start())}", hint)
+    if restless := _RESTLESS.search(code):
+        name = restless[0].rstrip("( ")
+        hint = "it is built when inputs change, and not when the clock does"
+        yield draft.problem(_QUERY, f"{name} gives each build other rows{_line(code, restless.start())}", hint)
+
+
+def code_of(query: str) -> str:
+    """Return a query with blanks in place of comments and texts, so that places in it stay what they are."""
+    return _NO_CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), query)
+
+
+def _line(code: str, place: int) -> str:
+    return f", line {code[:place].count(chr(10)) + 1} of it"
+
+
+def requirement_problems(
+    spec: SourceSpec, document: Document, sources: Mapping[str, SourceSpec], broken: Collection[str]
+) -> Iterator[Problem]:
+    """Required sources exist and do not require the source in turn; a query reads their tables and no others.
+
+    Args:
+        sources: all that can be loaded, by stem; `broken`: the stems of the others.
+    """
+    for index, need in enumerate(spec.requires):
+        mark = document.value_mark(("requires", index, "source"))
+        required = sources.get(need.stem)
+        if required is None and need.stem in broken:
+            yield Problem(*mark, f"{need.source} cannot be loaded now, so the gate stays closed", severity="note")
+        elif required is None or need.source not in (required.source, required.name):
+            hint = f"did you mean {required.name}?" if required else did_you_mean(need.source, _names(need.source, sources))
+            yield Problem(*mark, f"no source is called {need.source}", hint)
+        else:
+            yield from _check_one(spec, document, index, required)
+    circle = circle_through(spec, sources)
+    if circle:
+        mark = document.key_mark(("requires",))
+        yield Problem(*mark, f"the sources wait for each other: {' → '.join(circle)}", "take one requirement out")
+    if spec.derive is not None and not {need.stem for need in spec.requires} & set(broken):
+        yield from _check_tables(spec, spec.derive.query, document, sources)
+
+
+def _names(written: str, sources: Mapping[str, SourceSpec]) -> list[str]:
+    return [spec.name if "/" in written else spec.source for spec in sources.values()]
+
+
+def _check_one(spec: SourceSpec, document: Document, index: int, required: SourceSpec) -> Iterator[Problem]:
+    need = spec.requires[index]
+    if not required.enabled:
+        mark = document.value_mark(("requires", index, "source"))
+        message = f"{required.name} is disabled: the gate only asks whether it was ever refreshed"
+        yield Problem(*mark, message, severity="note")
+    if need.period == "same" and not (required.partitions and required.partitions.time):
+        mark = document.value_mark(("requires", index, "period"))
+        message = f"period: same compares time partitions, and {required.name} has none"
+        yield Problem(*mark, message, "newest or any")
+
+
+def _check_tables(
+    spec: SourceSpec, query: str, document: Document, sources: Mapping[str, SourceSpec]
+) -> Iterator[Problem]:
+    mark = document.value_mark(_QUERY)
+    allowed = {sources[need.stem].raw_table for need in spec.requires if need.stem in sources}
+    code = code_of(query)
+    found = {match[1].lower(): match.start() for match in _RAW_TABLE.finditer(code)}
+    if not found:
+        tables = ", ".join(f"raw.{table}" for table in sorted(allowed))
+        yield Problem(*mark, "the query reads no raw table", f"the required sources load {tables}" if tables else "")
+    for table, place in found.items():
+        if allowed and table not in allowed:
+            message = f"no required source loads raw.{table}{_line(code, place)}"
+            yield Problem(*mark, message, did_you_mean(table, allowed) or "add its source to requires")

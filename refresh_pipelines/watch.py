@@ -1,0 +1,147 @@
+"""The catalogue watcher: sees that source files have changed, says what is wrong with them, and asks for a reload.
+
+It looks at names, sizes and times, reads files only when those have changed, and waits until they stand still, since an
+editor or a checkout writes in pieces. Reloading is safe whatever the files say: what cannot be loaded runs on
+(`lastgood`), and shows its problems only once the definitions are read anew. Knows neither Dagster nor a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os import scandir
+from pathlib import Path
+
+from refresh_pipelines.catalogue import load_catalogue
+from refresh_pipelines.catalogue_files import is_yaml
+from refresh_pipelines.settings import Settings, SettingsError
+
+# Seconds between two looks, and between two looks at what has changed or waits for a reload.
+IDLE, BUSY = 2.0, 1.0
+# Folder, group, and what lies too deep to be a source, which is a problem to be shown.
+_DEPTH = 3
+
+Look = Mapping[Path, tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class NotReloaded:
+    """A reload that did not happen.
+
+    Attributes:
+        again: whether asking once more may help: the server is not there yet, or is busy.
+    """
+
+    reason: str
+    again: bool
+
+
+class Watcher:
+    """Looks at the catalogue step by step.
+
+    Args:
+        read_settings: reads the settings anew, since `.env` is watched too. May raise SettingsError.
+        reload: loads the definitions anew; returns None when they are live.
+        say: prints a line for people.
+
+    Raises:
+        SettingsError: at construction, when there is nothing to watch yet.
+    """
+
+    def __init__(
+        self,
+        read_settings: Callable[[], Settings],
+        reload: Callable[[], NotReloaded | None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._read_settings, self._reload, self._say = read_settings, reload, say
+        self._settings = read_settings()
+        self._look = look(self._settings)
+        self._digest = _digest(self._look)
+        self._moving = self._waiting = False
+        self._said: str | None = None
+
+    def step(self) -> float:
+        """Look once, do what is due, and return the seconds to wait before the next step."""
+        now = look(self._settings)
+        if now != self._look:
+            self._look, self._moving = now, True
+            return BUSY
+        if self._moving:
+            self._moving = False
+            self._take_up(_digest(now))
+        if self._waiting:
+            self._ask()
+        return BUSY if self._waiting else IDLE
+
+    def _take_up(self, digest: str) -> None:
+        """Decide what a change that stands still means."""
+        if digest == self._digest:
+            return
+        self._digest = digest
+        try:
+            self._settings = self._read_settings()
+        except SettingsError as error:
+            # Definitions that cannot be loaded at all would take the place of those that run.
+            self._say(f"catalogue: not reloaded, {error}")
+            return
+        problems = load_catalogue(self._settings.catalog, self._settings.environ).problems
+        for problem in problems:
+            if problem.severity == "error":
+                self._say(f"catalogue: {problem}")
+        self._waiting, self._said = True, None
+
+    def _ask(self) -> None:
+        refused = self._reload()
+        if refused is None:
+            self._say("catalogue: the change is live")
+        elif refused.reason != self._said:
+            more = "; trying again" if refused.again else ""
+            self._say(f"catalogue: not reloaded, {refused.reason}{more}")
+        self._said = refused.reason if refused else None
+        self._waiting = refused is not None and refused.again
+
+
+def look(settings: Settings) -> Look:
+    """Return size, time and identity of every file that decides what the sources are; what is not there is left out."""
+    found: dict[Path, tuple[int, int, int]] = {}
+    for path in (settings.root / ".env", *(file for folder in settings.catalog for file in _files(folder, _DEPTH))):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # gone since, or a link that leads nowhere
+        found[path] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return found
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        with scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if is_yaml(path := Path(entry.path)):
+            yield path
+        elif depth > 1 and _is_folder(entry.path):
+            yield from _files(path, depth - 1)
+
+
+def _is_folder(path: str) -> bool:
+    return Path(path).is_dir()
+
+
+def _digest(files: Look) -> str:
+    """Return a hash of what the files say. One that cannot be read counts by its name."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path}\0".encode(errors="surrogateescape"))
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()
