@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 S3 = frozenset({"s3", "s3a"})
 LOCAL = frozenset({"", "file", "local"})
-PROTOCOLS = LOCAL | S3 | {"gs", "gcs", "az", "abfs", "abfss", "memory"}
+PROTOCOLS = LOCAL | S3 | {"gs", "gcs", "az", "abfs", "abfss"}
 # What browsers, copying programs and office suites call a file they have not finished, or hold open.
 _UNFINISHED = (".tmp", ".part", ".crdownload")
 _LOCKED = "~$"
@@ -65,7 +65,8 @@ class Folder:
     def __init__(self, spec: SourceSpec, settings: Settings) -> None:
         self.spec, self.settings = spec, settings
         self.url = folder_url(spec)
-        self.local = protocol_of(self.url) in LOCAL
+        self.sandboxed = _sandboxed(spec, settings)
+        self.local = self.sandboxed is not None or protocol_of(self.url) in LOCAL
         environ = settings.environ
         self._secrets = [environ[name] for name in _SECRET_NAMES if environ.get(name)]
         self._opened: tuple[AbstractFileSystem, str] | None = None
@@ -119,7 +120,7 @@ class Folder:
             import fsspec  # noqa: PLC0415
 
             if self.local:
-                path = self.settings.root / re.sub(r"^(file|local)://", "", self.url)
+                path = self.sandboxed or self.settings.root / re.sub(r"^(file|local)://", "", self.url)
                 self._opened = fsspec.filesystem("file"), str(path).rstrip("/")
             else:
                 options = storage_options(self.spec, self.settings)
@@ -140,6 +141,12 @@ class Folder:
             return
         # Outside the handler, so that no cause with a secret in it is chained.
         raise problem
+
+
+def _sandboxed(spec: SourceSpec, settings: Settings) -> Path | None:
+    """Return the folder of files that the sandbox has dropped for this source, if it has one."""
+    folders = [folder / spec.source / "drop" for folder in settings.samples if settings.sandbox]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 _SECRET_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -44,9 +44,12 @@ class Look:
     def sentence(self) -> str:
         """Say why there is nothing to do."""
         growing = [file.key for file in self.files if file.stable_at is None]
+        refused = [file.key for file in self.files if file.settled == "refused"]
         out = "nothing new"
         if growing:
             out += f"; {_are(growing)} not stable yet: {_some(growing)}"
+        if refused:
+            out += f"; {_are(refused)} refused until changed: {_some(refused)}"
         if self.unmarked:
             out += f"; {_are(self.unmarked)} waiting for the marker: {_some(self.unmarked)}"
         return out
@@ -71,7 +74,7 @@ def look_at(spec: SourceSpec, settings: Settings, now: datetime) -> Look:
     listed, unmarked = _marked(folder.files(), drop.marker)
     known = store.read()
     # The sandbox's files are part of the program, and as old as its installation.
-    quiet = timedelta(0) if settings.sandbox else drop.quiet
+    quiet = timedelta(0) if folder.sandboxed else drop.quiet
     files = look(known, listed, now, quiet)
     before = {(sighting.key, sighting.version): sighting for sighting in known}
     store.write(file for file in files if before.get((file.key, file.version)) != file)
@@ -106,12 +109,12 @@ def by_day(files: Iterable[Sighting]) -> dict[str, list[Sighting]]:
 def pick(files: Sequence[Sighting], drop: Drop) -> list[Sighting]:
     """Return what one run takes of the files that are due, in the order of arrival.
 
-    Files that were asked for least often come first: what cannot be read must not stand in the way
-    of what can.
+    Files that were asked for in vain come last: what cannot be read must not stand in the way of what
+    can. The first request does not count, since the run it was for asks here again.
     """
     chosen: list[Sighting] = []
     size = 0
-    for file in sorted(files, key=lambda file: (file.requests, arrival(file))):
+    for file in sorted(files, key=lambda file: (max(0, file.requests - 1), arrival(file))):
         if len(chosen) == drop.max_files or (chosen and size + file.size > drop.max_total):
             break
         chosen.append(file)

@@ -77,6 +77,7 @@ def _stage_one(spec: SourceSpec, part: Part, window: Window, path: Path, notes: 
 
 def _final(error: RefreshError) -> RefreshError:
     """Return an error that nobody tries again at once: a file that lies there whole is not cut short on the way."""
+    error.todo = error.todo.replace("Nothing was loaded.", "Nothing of this file was loaded.")
     if not error.retryable:
         return error
     again = "Drop it again once it is whole: a changed file is read by itself."

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from refresh_pipelines.expected import Expectation
 from refresh_pipelines.spec import Requires, SourceSpec
 from refresh_pipelines.units import format_duration
-from refresh_pipelines.window import UnknownPartition, split_key, window_of
+from refresh_pipelines.window import UnknownPartition, Window, split_key, window_of
 
 _MOMENT = timedelta(microseconds=1)
 # After so long a failed build is tried again with the same inputs; then only new inputs or a person start one.
@@ -61,7 +61,7 @@ class Closed:
 
 @dataclass(frozen=True)
 class _Lack:
-    """One partition that is not what it should be; `since` is the first tick it missed, None: never refreshed at all."""
+    """One partition that is not what it should be; `since` is the first tick it missed, None: never refreshed."""
 
     key: str | None
     since: datetime | None
@@ -97,7 +97,7 @@ def gate_of(
 
 
 def _answer(
-    need: Requires, required: SourceSpec, facts: Facts, now: datetime, windows: Sequence[object]
+    need: Requires, required: SourceSpec, facts: Facts, now: datetime, windows: Sequence[Window]
 ) -> Open | Closed:
     if not facts.reports:
         return Closed(f"{required.name} has never been refreshed: `refresh run {required.source}`", never=True)
@@ -133,7 +133,7 @@ def _weigh(need: Requires, required: SourceSpec, lacks: Sequence[_Lack], now: da
 
 
 def _needed(
-    need: Requires, required: SourceSpec, expectation: Expectation, windows: Sequence[object]
+    need: Requires, required: SourceSpec, expectation: Expectation, windows: Sequence[Window]
 ) -> list[str | None]:
     timed = required.partitions is not None and required.partitions.time is not None
     if not timed:
@@ -144,13 +144,14 @@ def _needed(
     return [key for key in expectation.keys if any(_overlaps(required, key, window) for window in windows)]
 
 
-def _overlaps(required: SourceSpec, key: str | None, window: object) -> bool:
+def _overlaps(required: SourceSpec, key: str | None, window: Window) -> bool:
     try:
         own = window_of(required, key)
     except UnknownPartition:
         return False
-    start, end = getattr(window, "start", None), getattr(window, "end", None)
-    return bool(own.start and own.end and start and end and own.start < end and start < own.end)
+    if not (own.start and own.end and window.start and window.end):
+        return False
+    return own.start < window.end and window.start < own.end
 
 
 def _lack(
@@ -177,7 +178,7 @@ def _later(at: datetime, expectation: Expectation) -> datetime:
 
 
 def _behind(expectation: Expectation, reports: Mapping[str | None, Report], key: str) -> _Lack:
-    """Say since when a series of periods has not grown, by its first period without a success after the last one with."""
+    """Say since when a series of periods has not grown: since its first one after the last that was loaded."""
     other = split_key(key)[1]
     series = [one for one in expectation.keys if one is not None and split_key(one)[1] == other]
     loaded = [one for one in reports if one is not None and split_key(one)[1] == other]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from refresh_pipelines.catalogue import Broken, Catalogue, Problem, Stale, errors_of, load_catalogue, read_source
 from refresh_pipelines.rules.across import alias_claims, alias_problems, table_problems
+from refresh_pipelines.rules.gates import requirement_problems
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.whole import write_whole
@@ -107,6 +108,9 @@ class _Revival:
         if spec.aliases:
             claims = alias_claims([*self.sources.values(), spec])
             yield from alias_problems(spec, document, self.present, claims)
+        if spec.requires:
+            others = {bad.source for bad in self.broken.values()} - {spec.source}
+            yield from requirement_problems(spec, document, {**self.sources, spec.source: spec}, others)
 
 
 class _Kept(NamedTuple):

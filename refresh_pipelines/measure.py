@@ -98,9 +98,8 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequ
     if spec.load.duplicates == "last":
         unique = _last_values(connection, spec, key, path)
     else:
-        distinct = _distinct(spec, key)
-        _refuse_conflicts(connection, spec, columns, distinct)
-        unique = connection.sql(distinct).to_arrow_table()
+        _refuse_conflicts(connection, spec, columns)
+        unique = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
     replacement = path.with_suffix(".unique")
     with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
         writer.write_table(unique.cast(staged_schema(spec)))
@@ -126,18 +125,8 @@ def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: S
     return table
 
 
-def _distinct(spec: SourceSpec, key: Sequence[str]) -> str:
-    """Return the query for rows that differ in more than volatile columns, with the least value of each of those."""
-    volatile = [name for name in spec.load.volatile if name not in key]
-    if not volatile:
-        return "SELECT DISTINCT * FROM staged"
-    same = ", ".join(quote(name) for name in spec.columns if name not in volatile)
-    values = [f"min({quote(name)}) AS {quote(name)}" if name in volatile else quote(name) for name in spec.columns]
-    return f"SELECT {', '.join(values)} FROM staged GROUP BY {same}"  # noqa: S608 - quoted identifiers
-
-
-def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str, distinct: str) -> None:
-    rows = "staged" if spec.load.duplicates == "refuse" else f"({distinct})"
+def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:
+    rows = "staged" if spec.load.duplicates == "refuse" else "(SELECT DISTINCT * FROM staged)"
     query = (
         f"SELECT {columns}, count(*), count(*) OVER () FROM {rows} GROUP BY {columns} HAVING count(*) > 1"  # noqa: S608 - quoted identifiers
         " ORDER BY ALL LIMIT 3"

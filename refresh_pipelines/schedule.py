@@ -19,8 +19,8 @@ from croniter import croniter
 from refresh_pipelines.spec import Schedule
 
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
-# Hours first, since most schedules are daily; a leap day may be eight years away.
-_SHORTEST, _LONGEST_PAUSE = timedelta(hours=1), timedelta(days=9 * 366)
+# How far back the newest tick may lie, the usual first; leap days may be eight years apart.
+_REACHES = tuple(timedelta(days=days) for days in (0.05, 2, 40, 400, 9 * 366))
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -34,7 +34,7 @@ def cron_of(schedule: Schedule, source: str) -> str:
         ValueError: the schedule has neither frequency nor cron, or a day its frequency has not.
     """
     if schedule.cron is not None:
-        return schedule.cron.strip()
+        return _leap_day(schedule.cron.strip())
     hour, minute = divmod(_minute_of_day(schedule) + shift_of(schedule, source), 60)
     # `refresh check` refuses a jitter that passes midnight: the day would be another one.
     hour = hour % 24
@@ -50,7 +50,13 @@ def cron_of(schedule: Schedule, source: str) -> str:
     preset = presets.get(schedule.frequency or "")
     if preset is None:
         raise ValueError(f"{source} has no rhythm: schedule.frequency is {schedule.frequency}")
-    return preset()
+    return _leap_day(preset())
+
+
+def _leap_day(cron: str) -> str:
+    """Write 29 February so that Dagster finds it: from `29 2` it makes the day after the 28th, and is then too late."""
+    fields = cron.split()
+    return f"{fields[0]} {fields[1]} 29 feb *" if fields[2:] == ["29", "2", "*"] else cron
 
 
 def _minute_of_day(schedule: Schedule) -> int:
@@ -131,12 +137,10 @@ def last_fire(cron: str, zone: str, at: datetime) -> datetime:
 
     Raises ValueError when there was none in the nine years before: no cron expression that ever fires is rarer.
     """
-    reach = _SHORTEST
-    while reach <= _LONGEST_PAUSE:
+    for reach in _REACHES:
         found = fires_between(cron, zone, at - reach, at)
         if found:
             return found[-1]
-        reach *= 8
     raise ValueError(f"{cron} has not fired in the years before {at}")
 
 

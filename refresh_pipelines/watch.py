@@ -8,13 +8,13 @@ editor or a checkout writes in pieces. Reloading is safe whatever the files say:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from os import scandir
+from os import scandir, stat_result
 from pathlib import Path
 
 from refresh_pipelines.catalogue import load_catalogue
-from refresh_pipelines.catalogue_files import is_yaml
 from refresh_pipelines.settings import Settings, SettingsError
 
 # Seconds between two looks, and between two looks at what has changed or waits for a reload.
@@ -22,7 +22,9 @@ IDLE, BUSY = 2.0, 1.0
 # Folder, group, and what lies too deep to be a source, which is a problem to be shown.
 _DEPTH = 3
 
-Look = Mapping[Path, tuple[int, int, int]]
+_SUFFIXES = (".yaml", ".yml")
+
+Look = Mapping[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,16 @@ class Watcher:
 
 def look(settings: Settings) -> Look:
     """Return size, time and identity of every file that decides what the sources are; what is not there is left out."""
-    found: dict[Path, tuple[int, int, int]] = {}
-    for path in (settings.root / ".env", *(file for folder in settings.catalog for file in _files(folder, _DEPTH))):
-        try:
-            stat = path.stat()
-        except OSError:
-            continue  # gone since, or a link that leads nowhere
-        found[path] = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    found: dict[str, tuple[int, int, int]] = {}
+    for folder in settings.catalog:
+        _look_into(str(folder), _DEPTH, found)
+    with suppress(OSError):
+        found[str(settings.root / ".env")] = _mark((settings.root / ".env").stat())
     return found
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
+def _look_into(folder: str, depth: int, found: dict[str, tuple[int, int, int]]) -> None:
+    # Texts, not paths: with a thousand sources these are looked at every two seconds for ever.
     try:
         with scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -124,14 +125,15 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
     for entry in listed:
         if entry.name.startswith("."):
             continue
-        if is_yaml(path := Path(entry.path)):
-            yield path
-        elif depth > 1 and _is_folder(entry.path):
-            yield from _files(path, depth - 1)
+        with suppress(OSError):  # gone since, or a link that leads nowhere
+            if entry.name.lower().endswith(_SUFFIXES):
+                found[entry.path] = _mark(entry.stat())
+            elif depth > 1 and entry.is_dir():
+                _look_into(entry.path, depth - 1, found)
 
 
-def _is_folder(path: str) -> bool:
-    return Path(path).is_dir()
+def _mark(found: stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _digest(files: Look) -> str:
@@ -140,7 +142,7 @@ def _digest(files: Look) -> str:
     for path in files:
         total.update(f"{path}\0".encode(errors="surrogateescape"))
         try:
-            content = path.read_bytes()
+            content = Path(path).read_bytes()
         except OSError:
             content = b""
         total.update(hashlib.sha256(content).digest())

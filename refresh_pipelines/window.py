@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from refresh_pipelines.errors import RefreshError, UpstreamRefused
@@ -189,6 +189,8 @@ def window_of(spec: SourceSpec, key: str | None) -> Window:
     if partitions is None or key is None:
         return Window(names=names)
     dimension = partitions.dimension
+    if spec.request.drop and not _is_day(key):
+        raise UnknownPartition(f"{spec.name}: {key!r} is no day of arrival; keys look like 2026-01-31")
     if partitions.time is None:
         return Window(key, start=partitions.start_at, names={**names, dimension or "": key})
     time, other = split_key(key)
@@ -199,6 +201,13 @@ def window_of(spec: SourceSpec, key: str | None) -> Window:
         example = f"{first_period(partitions):{key_format(partitions.time)}}|{known[0]}"
         raise UnknownPartition(f"{spec.name}: {key!r} names no {dimension} that is declared; keys look like {example}")
     return replace(_time_window(spec, partitions, time, {**names, dimension: other}), partition=key)
+
+
+def _is_day(key: str) -> bool:
+    try:
+        return date.fromisoformat(key).isoformat() == key
+    except ValueError:
+        return False
 
 
 def since(spec: SourceSpec, window: Window, cursor: str | None) -> Window:

@@ -45,7 +45,29 @@ BUSINESS = {
     **_no_data(DENSITY),
     **_refused(DENSITY),
 }
+_DAY = "2026-11-22"
+_CONTRACT = (
+    "colonne-en-plus.xlsx", "culture-inconnue.xlsx", "departement-inconnu.xlsx", "deux-tableaux.xlsx",
+    "entete-renommee.xlsx", "erreur.xlsx", "feuille-inconnue.xlsx", "formule-sans-valeur.xlsx",
+    "fractions-sans-format.xlsx", "ligne-sans-zone.xlsx", "nombre-illisible.xlsx", "part-trop-grande.xlsx",
+    "point-decimal.csv", "rien-que-cache.xlsx",
+)  # fmt: skip
+SURVEY = {
+    "drop/eri-esi-2022.xlsx": (_DAY, (54, 0, 0)),
+    "drop/eri-esi-2024.xlsx": (_DAY, (54, 0, 0)),
+    "drop/eri-esi-2022-sommes.xlsx": (_DAY, (54, 0, 0)),
+    "drop/cultures-2023-2024.xlsx": (_DAY, (21, 0, 0)),
+    "drop/cultures-utf8.csv": (_DAY, (21, 0, 0)),
+    "drop/cultures-cp1252.csv": (_DAY, (12, 0, 0)),
+    "revised/eri-esi-2022.xlsx": (_DAY, (54, 0, 0)),
+    **{f"bad/{name}": (_DAY, "contract") for name in _CONTRACT},
+    "bad/ancien-excel.xls": (_DAY, "permanent"),
+    "bad/coupe.xlsx": (_DAY, "transient"),
+    "bad/page.xlsx": (_DAY, "permanent"),
+    "bad/vide.xlsx": (_DAY, "permanent"),
+}
 DECLARED_BENIN = {
+    "instad_survey": SURVEY,
     "worldbank_agriculture": AGRICULTURE,
     "worldbank_business": BUSINESS,
     "worldbank_employment": EMPLOYMENT,

@@ -17,13 +17,15 @@ from refresh_pipelines.cli.parse import parse
 RECORDED = Path(__file__).resolve().parent.parent.parent / "shared" / "upstream"
 FRED = ("fred_conditions", "fred_fx", "fred_rates")
 WORLD_BANK = ("worldbank_agriculture", "worldbank_business", "worldbank_employment")
-# What each source is to read, of what was recorded. For cftc_cot and sodir_field_production nothing was.
+# What each source is to read, of what was recorded. For cftc_cot, instad_survey and sodir_field_production nothing was.
 READ = {
     **dict.fromkeys(FRED, "fred/observations-*.json"),
     **dict.fromkeys(WORLD_BANK, "worldbank/indicator-*.json"),
     "bsee_ogora": "bsee/ogora*delimit*.zip",
+    "cloudtrail": "s3-events/cloudtrail-*",
     "cftc_cot": "",
     "cftc_cot_history": "cftc/f_year-*.txt",
+    "instad_survey": "",
     "ndbc_stdmet": "ndbc/realtime2-*.txt",
     "ndbc_stdmet_history": "ndbc/stdmet-*.txt",
     "sodir_facilities": "sodir/fclPoint.csv",

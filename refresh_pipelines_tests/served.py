@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 import requests
 
 from refresh_pipelines_tests.dagster_bench import wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = (
+    "refresh_pipelines",
+    "deploy",
+    "dagster.yaml",
+    "workspace.yaml",
+    "pyproject.toml",
+    "requirements.lock",
+    "Makefile",
+)
+
+
+def copied(folder):
+    """Copy the repository into a new folder, with the interpreter of this one, and return the folder."""
+    folder.mkdir()
+    for name in OURS:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
 
 
 def environment(root, **more):

@@ -33,7 +33,7 @@ from refresh_pipelines_tests.upstream import Clock
 from refresh_pipelines_tests.workbench import NOW, Bench
 
 CATALOGUE = load_catalogue([BUILTIN_CATALOG])
-SOURCES = sorted(CATALOGUE.sources)
+SOURCES = sorted(source for source, spec in CATALOGUE.sources.items() if not spec.request.drop and not spec.derived)
 DOCS = Path(__file__).parent.parent / "docs" / "sandbox.md"
 # Each fault and the class its refresh ends with; several where it is the format that notices.
 FAULTS = {

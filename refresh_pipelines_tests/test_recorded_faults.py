@@ -16,11 +16,13 @@ from refresh_pipelines_tests.workbench import builtin
 
 PARTITIONS = {
     "bsee_ogora": "2023-01-01",
+    "cloudtrail": "2026-11-22",
     "cftc_cot": "007601",
     "cftc_cot_history": "2021-01-01",
     "fred_conditions": "NFCI",
     "fred_fx": "DEXUSEU",
     "fred_rates": "DGS10",
+    "instad_survey": "2026-11-22",
     "ndbc_stdmet": "44013",
     "ndbc_stdmet_history": "2020-01-01|tplm2",
     "sodir_facilities": None,
@@ -52,6 +54,8 @@ FAULTS = [
     ("sodir_field_production", "sodir/pipLine.csv", "contract", MISSING),
     ("cftc_cot", "cftc/socrata-tff-ES.json", "contract", MISSING),
     ("cftc_cot_history", "cftc/FinFutYY-a.txt", "contract", MISSING),
+    ("cloudtrail", "s3-events/ocean.parquet", "contract", MISSING),
+    ("instad_survey", "s3-events/ocean.parquet", "permanent", "is none of the declared kinds"),
     ("bsee_ogora", "bsee/DeepQualRawData.zip", "permanent", MEMBER),
     ("bsee_ogora", "bsee/ogorafixed-a.zip", "permanent", MEMBER),
     ("bsee_ogora", "bsee/mastdatadelimit-excerpt.txt", "permanent", "is no ZIP archive"),
@@ -90,7 +94,7 @@ def test_an_archive_of_another_member_is_refused(tmp_path, source):
 
 def test_every_recording_of_these_upstreams_is_read_or_refused_by_one_of_the_sources():
     used = {path for pattern in [*READ.values(), *(fault[1] for fault in FAULTS)] for path in recorded(pattern)}
-    hosts = ("bsee", "cftc", "fred", "ndbc", "sodir", "worldbank")
+    hosts = ("bsee", "cftc", "fred", "ndbc", "s3-events", "sodir", "worldbank")
     assert used == {path for host in hosts for path in recorded(f"{host}/*")}
 
 

@@ -25,7 +25,8 @@ def outcomes(bench, source):
 
 
 def state_of(bench, source):
-    return next(item for item in status_items(bench.instance, bench.catalogue(), NOW) if item["source"] == source)
+    items = status_items(bench.instance, bench.catalogue(), NOW, bench.settings)
+    return next(item for item in items if item["source"] == source)
 
 
 def test_a_renamed_source_loads_nothing_twice_and_its_partitions_count_as_materialized(bench):

@@ -35,7 +35,11 @@ CASES = [
     ("table: fred_economic", "▸tabel: fred_economic", "unknown key tabel (did you mean table?)"),
     ("  rate: 2/s", "  ▸timezone: UTC", "timezone belongs under schedule"),
     ("    file_type: json", "    file_type: ▸[json]", "request.params.file_type must be text"),
-    ("  kind: json", "  kind: ▸jsn", "format.kind must be csv or json (did you mean json?)"),
+    (
+        "  kind: json",
+        "  kind: ▸jsn",
+        "format.kind must be csv, json, jsonl, parquet, xlsx or detect (did you mean json?)",
+    ),
     ("{type: text, from", "{▸tpye: text, from", "unknown key tpye (did you mean type?)"),
     ("{type: text, from", "{type: ▸txt, from", "did you mean text?"),
     ("  value: {type: double, ", "  ▸value: {", "type is missing in columns.value"),

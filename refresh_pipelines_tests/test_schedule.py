@@ -8,7 +8,7 @@ from dagster._utils.schedules import is_valid_cron_string, schedule_execution_ti
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refresh_pipelines.schedule import cron_of, ever_fires, next_fires, valid_cron
+from refresh_pipelines.schedule import cron_of, ever_fires, fires_between, last_fire, next_fires, valid_cron
 from refresh_pipelines.spec import Schedule
 
 UTC = timezone.utc
@@ -28,6 +28,8 @@ UTC = timezone.utc
         ({"frequency": "annual"}, "0 0 1 1 *"),
         ({"frequency": "annual", "day": 3, "month": 6}, "0 0 3 6 *"),
         ({"cron": "  5 4 * * 1 "}, "5 4 * * 1"),
+        ({"frequency": "annual", "day": 29, "month": 2}, "0 0 29 feb *"),
+        ({"cron": "30 6  29 2 *"}, "30 6 29 feb *"),
     ],
 )
 def test_a_schedule_gives_its_cron_expression(fields, cron):
@@ -77,15 +79,25 @@ def test_a_rare_date_still_comes(cron):
     assert ever_fires(cron)
 
 
-ZONES = st.sampled_from(["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Africa/Porto-Novo"])
-AROUND_CHANGES = st.sampled_from([(2026, 3, 7), (2026, 3, 28), (2026, 10, 24), (2026, 10, 31), (2026, 6, 1)])
+ZONES = st.sampled_from(["UTC", "America/New_York", "Europe/Paris", "Australia/Lord_Howe", "Asia/Kolkata"])
+# Days on which one of their clocks changes the next day, a leap day, the end of a year.
+AROUND_CHANGES = st.sampled_from(
+    ["2026-03-07", "2026-03-28", "2026-10-24", "2026-10-31", "2026-04-04", "2026-10-03", "2028-02-28", "2026-12-30"]
+)
 FIXED = st.builds("{} {} * * {}".format, st.integers(0, 59), st.integers(0, 4), st.sampled_from(["*", "0", "1", "0,6"]))
-HOURLY = st.builds("{} * * * *".format, st.integers(0, 59))
+RARE = st.builds("{} {} {} {} *".format, st.integers(0, 59), st.integers(0, 4), st.sampled_from(["1", "31", "L"]),
+                 st.sampled_from(["*", "1,4,7,10", "3"]))  # fmt: skip
+LEAP = st.just("30 2 29 feb *")
+HOURLY = st.builds("{} * * * *".format, st.sampled_from(["0", "17", "*/15", "0,30"]))
 
 
-@given(FIXED | HOURLY, ZONES, AROUND_CHANGES, st.integers(0, 3 * 24 * 60))
+@given(FIXED | HOURLY | RARE | LEAP, ZONES, AROUND_CHANGES, st.integers(0, 3 * 24 * 60))
 def test_instants_are_those_of_dagster_also_where_the_clock_changes(cron, zone, day, minutes):
-    after = datetime(*day, tzinfo=UTC) + timedelta(minutes=minutes)
+    if "* * *" in cron and zone == "Australia/Lord_Howe":
+        cron = (
+            "0 3 * * *"  # there Dagster counts minutes of an hour that is half an hour off, depending on today's date
+        )
+    after = datetime.fromisoformat(f"{day}T00:00+00:00") + timedelta(minutes=minutes)
     theirs = schedule_execution_time_iterator(after.timestamp() + 1, cron, zone)
     assert next_fires(cron, zone, after, 4) == [at.astimezone(UTC) for at in islice(theirs, 4)]
 
@@ -99,6 +111,26 @@ def test_instants_follow_the_zone_and_are_utc():
 def test_instants_need_an_instant_with_a_zone():
     with pytest.raises(ValueError, match="time zone"):
         next_fires("* * * * *", "UTC", datetime(2026, 1, 1), 1)  # noqa: DTZ001
+
+
+@given(FIXED | HOURLY | RARE | LEAP, ZONES, AROUND_CHANGES, st.integers(0, 3 * 24 * 60))
+def test_the_newest_instant_is_the_last_of_those_that_came(cron, zone, day, minutes):
+    after = datetime.fromisoformat(f"{day}T00:00+00:00") + timedelta(minutes=minutes)
+    coming = next_fires(cron, zone, after, 4)
+    assert fires_between(cron, zone, after, coming[-1]) == coming
+    assert [last_fire(cron, zone, at) for at in coming] == coming
+    assert last_fire(cron, zone, coming[1] - timedelta(microseconds=1)) == coming[0]
+
+
+def test_a_preset_is_shifted_by_its_name_and_never_into_another_day_or_hour():
+    schedule = Schedule(frequency="daily", time="23:10", jitter="49m")
+    names = [f"source_{n}" for n in range(200)]
+    found = [cron_of(schedule, name) for name in names]
+    assert found == [cron_of(schedule, name) for name in names]
+    assert {cron.split()[1] for cron in found} == {"23"}
+    assert len(set(found)) > 40
+    hourly = Schedule(frequency="hourly", time="00:50", jitter="30m")
+    assert {cron_of(hourly, name).split()[1:] == ["*"] * 4 for name in names} == {True}
 
 
 @given(st.integers(1_600_000_000, 1_900_000_000).map(lambda s: datetime.fromtimestamp(s, UTC)), st.integers(1, 5))

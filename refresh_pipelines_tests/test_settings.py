@@ -77,6 +77,19 @@ def test_upstream_is_live_the_sandbox_or_a_base(tmp_path, text, upstream, sandbo
     assert (settings.upstream, settings.sandbox) == (upstream, sandbox)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("", True), ("true", True), ("YES", True), ("1", True), ("false", False), ("No", False), (" 0 ", False)],
+)
+def test_schedules_are_enabled_unless_somebody_says_no(tmp_path, text, meant):
+    assert Settings.load({"REFRESH_SCHEDULES_ENABLED": text}, tmp_path).schedules_enabled is meant
+
+
+def test_a_switch_that_is_neither_yes_nor_no_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match="REFRESH_SCHEDULES_ENABLED='maybe': expected true or false"):
+        Settings.load({"REFRESH_SCHEDULES_ENABLED": "maybe"}, tmp_path)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2m", 120), ("0.5", 0.5), ("7", 7), ("0s", 0)])
 def test_a_lock_timeout_is_a_duration_or_seconds(tmp_path, text, seconds):
     assert Settings.load({"REFRESH_LOCK_TIMEOUT": text}, tmp_path).lock_timeout == timedelta(seconds=seconds)

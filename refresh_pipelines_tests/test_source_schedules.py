@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from refresh_pipelines.catalogue import load_catalogue
+from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import BUILTIN_CATALOG, Settings
@@ -118,9 +119,9 @@ def test_a_schedule_targets_the_asset_of_its_source(tmp_path):
         assert job.asset_layer.executable_asset_keys == {dg.AssetKey(key)}
 
 
-def test_every_enabled_source_has_a_schedule_and_the_location_one_failure_sensor(tmp_path):
+def test_every_source_that_is_due_at_times_has_a_schedule_and_the_location_one_failure_sensor(tmp_path):
     repository = repository_of(tmp_path, "")
-    enabled = {spec.source for spec in load_catalogue([BUILTIN_CATALOG]).sources.values() if spec.enabled}
+    enabled = {spec.source for spec in load_catalogue([BUILTIN_CATALOG]).sources.values() if rhythm_of(spec)}
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{source}_schedule" for source in enabled}
     assert {"fred_fx", "bsee_ogora"} <= enabled
     assert [sensor.name for sensor in repository.sensor_defs if sensor.name == "failures"] == ["failures"]

@@ -60,9 +60,13 @@ def select_sources(catalogue: Catalogue, names: Sequence[str], group: str | None
         raise click.UsageError(str(error)) from error
 
 
-def print_json(items: Iterable[Mapping[str, Any]], ok: bool) -> None:
-    """Print the one JSON shape of all commands. Paths, dates and the like become text."""
-    document = {"version": 1, "ok": ok, "items": list(items)}
+def print_json(items: Iterable[Mapping[str, Any]], ok: bool, **more: object) -> None:
+    """Print the one JSON shape of all commands. Paths, dates and the like become text.
+
+    Args:
+        more: what belongs to no item.
+    """
+    document = {"version": 1, "ok": ok, "items": list(items), **more}
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 

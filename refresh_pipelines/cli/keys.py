@@ -32,12 +32,14 @@ def runs_wanted(
     now: datetime,
     dynamic: Sequence[str] = (),
     succeeded: Collection[str] = (),
+    arrived: Sequence[str] | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the key ranges to run, one run each; a source without partitions has one empty range.
 
     Args:
         dynamic: keys that were added to a dynamic dimension.
         succeeded: partitions with a success, "" for a source without partitions; asked under `missing`.
+        arrived: of a drop, the days with files that no run has dealt with: what is due of it.
 
     Raises:
         ValueError: the source has no such partition, or the range is none; the message says what there is.
@@ -51,9 +53,12 @@ def runs_wanted(
         return [run for key in dict.fromkeys(wanted.partitions) for run in _named(spec, key, keys)]
     if wanted.first or wanted.last or wanted.missing:
         chosen = _range(spec, wanted, keys)
-        left = {key for key in chosen if key not in succeeded} if wanted.missing else set(chosen)
+        left = {key for key in chosen if key not in succeeded or key in (arrived or ())}
+        left = left if wanted.missing else set(chosen)
         return runs_of(spec, left, keys)
-    return [tuple(due_keys(spec, now, dynamic))]
+    if arrived:
+        return [(day,) for day in arrived]
+    return [tuple(due_keys(spec, now, dynamic)) if arrived is None else ()]
 
 
 def nothing_due(spec: SourceSpec) -> str:

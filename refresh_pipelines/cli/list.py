@@ -65,7 +65,9 @@ def list_sources(group: str | None, as_json: bool) -> None:
 
 def source_item(spec: SourceSpec, settings: Settings) -> dict[str, Any]:
     """Return the JSON item of one source."""
-    schedule = spec.schedule if spec.schedule and (spec.schedule.cron or spec.schedule.frequency) else None
+    schedule = spec.schedule
+    if schedule and not schedule.cron and schedule.frequency in (None, "on_event"):
+        schedule = None
     return {
         "source": spec.source,
         "group": spec.group,

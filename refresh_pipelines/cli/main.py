@@ -31,6 +31,8 @@ COMMANDS: dict[str, Lazy] = {
     "run": Lazy("cli.run", "run", "Refresh sources now and say what each refresh did."),
     "status": Lazy("cli.status", "status", "Show which sources are fresh, late or failing."),
     "history": Lazy("cli.history", "history", "Show past refreshes and what they did."),
+    "plan": Lazy("cli.plan", "plan", "Show when each source fires next, and what catch-up would do now."),
+    "gaps": Lazy("cli.gaps", "gaps", "List due ticks without a run or a reason, and what is missing; --fill runs it."),
     "pause": Lazy("cli.pause", "pause", "Stop schedules until they are resumed, without touching YAML."),
     "resume": Lazy("cli.pause", "resume", "Start paused schedules again."),
     "retire": Lazy("cli.retire", "retire", "Remove what a deleted source has left, or forget rows to load them anew."),

@@ -18,6 +18,7 @@ from refresh_pipelines.cli.common import (
     read_files,
     select_sources,
 )
+from refresh_pipelines.contract import placeholder
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.spec import SourceSpec
@@ -45,12 +46,16 @@ def parse(
     spec = select_sources(read_files(load_settings()), [source])[0]
     window = _window(spec, partition, params)
     _remark(spec, window)
-    items = [_item(spec, window, file, with_rows) for file in files]
+    read = [(Notes(), file) for file in files]
+    items = [_item(spec, window, file, notes, with_rows) for notes, file in read]
     ok = all(item["error_class"] is None for item in items)
     if as_json:
         print_json(items, ok)
     else:
         _print(items, with_rows)
+        for notes, file in read:
+            for text in notes.texts():
+                click.echo(f"{file}: {text}", err=True)
     sys.exit(0 if ok else 1)
 
 
@@ -67,11 +72,12 @@ def _window(spec: SourceSpec, partition: str | None, params: tuple[str, ...]) ->
 
 def _remark(spec: SourceSpec, window: Window) -> None:
     dimension = spec.partitions.dimension if spec.partitions else None
-    if dimension and dimension not in window.names:
+    used = {placeholder(column) for column in spec.columns.values()}
+    if dimension in used and dimension not in window.names:
         click.echo(f"No --partition given: columns filled from {{{dimension}}} stay empty.", err=True)
 
 
-def _item(spec: SourceSpec, window: Window, file: Path, with_rows: bool) -> dict[str, Any]:
+def _item(spec: SourceSpec, window: Window, file: Path, notes: Notes, with_rows: bool) -> dict[str, Any]:
     item: dict[str, Any] = {
         "source": spec.source,
         "file": str(file),
@@ -85,7 +91,7 @@ def _item(spec: SourceSpec, window: Window, file: Path, with_rows: bool) -> dict
     }
     with tempfile.TemporaryDirectory() as folder:
         try:
-            staged = stage(spec, [file], window, Path(folder) / "rows.arrow", Notes())
+            staged = stage(spec, [file], window, Path(folder) / "rows.arrow", notes)
             require_rows(spec, staged)
         except RefreshError as error:
             error.at(spec.name, window.partition)

@@ -35,7 +35,7 @@ def pause(names: tuple[str, ...], everything: bool, group: str | None, reason: s
     before, now = open_pauses(settings.data_dir), utc_now()
     with open_instance(settings) as instance:
         changed = pausing.pause(instance, settings, specs, now=now, reason=reason, by=_user())
-        paused = pausing.paused_sources(instance, specs)
+        paused = pausing.paused_sources(instance, settings, specs)
     items = []
     for spec in specs:
         known = before.get(spec.source)

@@ -39,7 +39,7 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     settings = load_settings()
     catalogue = read_catalogue(settings)
     with open_instance(settings) as instance:
-        items = status_items(instance, catalogue, datetime.now(timezone.utc))
+        items = status_items(instance, catalogue, datetime.now(timezone.utc), settings)
     items = _only(items, names)
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)

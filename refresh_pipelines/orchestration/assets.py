@@ -112,6 +112,8 @@ def _listed(broken: Broken) -> str:
 
 def host_of(spec: SourceSpec) -> str:
     """Return the host a source asks, without port and in small letters: the name of its pool."""
+    if spec.request.drop:
+        return f"{spec.source}_files"  # a folder of its own
     return urlsplit(spec.request.candidates[0]).hostname or "unknown"
 
 
@@ -183,6 +185,8 @@ def _description(spec: SourceSpec, missing: str | None, stale: Stale | None) -> 
 def _rhythm(spec: SourceSpec) -> str | None:
     if spec.schedule is None:
         return None
+    if spec.request.drop:
+        return f"when files arrive in `{spec.request.drop.url}`"
     return f"`{cron_of(spec.schedule, spec.source)}` {spec.schedule.timezone}"
 
 

@@ -200,9 +200,7 @@ class _Run:
         """Remember what a derived source is built from; end the run if one of its inputs was never loaded."""
         if not self.spec.derived:
             return
-        self.ready = ready(
-            self.context.instance, self.spec, self.sources, self.workshop.settings, self.tools.clock()
-        )
+        self.ready = ready(self.context.instance, self.spec, self.sources, self.workshop.settings, self.tools.clock())
         if self.ready.refused:
             self._refuse(keys, f"{self.ready.refused}.")
         self.tools = replace(self.tools, tables=self.ready.tables)

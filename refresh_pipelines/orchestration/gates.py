@@ -14,10 +14,12 @@ import dagster as dg
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.gates import Build, Built, Closed, Facts, Open, Report, Wait, gate_of, inputs_of, next_build
 from refresh_pipelines.lineage import required_of
+from refresh_pipelines.orchestration.checks import own_checks
 from refresh_pipelines.orchestration.reads import UNDER_WAY, Reads
 from refresh_pipelines.orchestration.report import DATA_VERSION_TAG, INPUTS, key_of
 from refresh_pipelines.orchestration.tags import SOURCE, run_tags
 from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.pauses import open_pauses
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 
@@ -82,21 +84,21 @@ class Gates:
         return known.reports
 
 
-def _read(
-    instance: dg.DagsterInstance, spec: SourceSpec, newest: dg.EventLogRecord, known: _Known | None
-) -> _Known:
+def _read(instance: dg.DagsterInstance, spec: SourceSpec, newest: dg.EventLogRecord, known: _Known | None) -> _Known:
     """Read what is new since the last time: one statement for the ids, and one for each five hundred new events."""
     if spec.partitions is None:
         return _Known(newest.storage_id, {}, {None: _report(newest)})
     ids = instance.get_latest_storage_id_by_partition(key_of(spec), _MATERIALIZED)
     before = known or _Known(None, {}, {})
-    reports = {key: report for key, report in before.reports.items() if key in ids and before.ids[key] == ids[key]}
+    reports: dict[str | None, Report] = {
+        key: one for key, one in before.reports.items() if key and ids.get(key) == before.ids.get(key)
+    }
     new = [storage_id for key, storage_id in ids.items() if key not in reports]
     for first in range(0, len(new), _AT_ONCE):
         some = dg.AssetRecordsFilter(key_of(spec), storage_ids=new[first : first + _AT_ONCE])
         for record in instance.fetch_materializations(some, limit=_AT_ONCE).records:
             reports[record.partition_key] = _report(record)
-    return _Known(newest.storage_id, dict(ids), reports)
+    return _Known(newest.storage_id, ids, reports)
 
 
 def _report(record: dg.EventLogRecord) -> Report:
@@ -147,7 +149,7 @@ def gate_by_hand(instance: dg.DagsterInstance, spec: SourceSpec, settings: Setti
 
 
 def derived_sensor(derived: Sequence[SourceSpec], gates: Gates, workshop: Workshop) -> dg.SensorDefinition:
-    """Return the sensor `derived`, which requests a build of each of the derived sources when its inputs have changed."""
+    """Return the sensor `derived`, which requests a build of each derived source whose inputs have changed."""
 
     @dg.sensor(
         name="derived",
@@ -162,8 +164,11 @@ def derived_sensor(derived: Sequence[SourceSpec], gates: Gates, workshop: Worksh
         now = workshop.clock()
         facts = gates.facts(context.instance, derived, now)
         built = _builds(context.instance, derived)
-        requests, waits = [], []
+        requests, waits, paused = [], [], open_pauses(workshop.settings.data_dir)
         for spec in derived:
+            if spec.source in paused:
+                waits.append(f"{spec.name}: paused; `refresh resume {spec.source}` ends it")
+                continue
             found = _decide(context.instance, spec, gates, facts, built.get(spec.source), now)
             if isinstance(found, Build):
                 requests.append(_request(spec, found, built.get(spec.source)))
@@ -177,6 +182,14 @@ def derived_sensor(derived: Sequence[SourceSpec], gates: Gates, workshop: Worksh
         return dg.SensorResult(run_requests=requests)
 
     return sense
+
+
+def builds_due(
+    instance: dg.DagsterInstance, derived: Sequence[SourceSpec], gates: Gates, now: datetime
+) -> dict[str, Build | Wait]:
+    """Return for each derived source, by stem, the build its inputs ask for now, or why there is none."""
+    facts, built = gates.facts(instance, derived, now), _builds(instance, derived)
+    return {spec.source: _decide(instance, spec, gates, facts, built.get(spec.source), now) for spec in derived}
 
 
 def _decide(
@@ -250,4 +263,5 @@ def _request(spec: SourceSpec, build: Build, built: Built | None) -> dg.RunReque
         run_key=f"{spec.source}|{build.inputs}|{since}|{build.attempt}",
         tags={**run_tags(spec, "sensor"), INPUTS: build.inputs},
         asset_selection=[key_of(spec)],
+        asset_check_keys=own_checks(spec),
     )

@@ -29,16 +29,32 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
+    InstigatorTick,
     InstigatorType,
     ScheduleInstigatorData,
     SensorInstigatorData,
+    TickStatus,
+)
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from refresh_pipelines.gaps import Look
 
 IMPLICIT_ASSET_JOB = "__ASSET_JOB"
 # As in workspace.yaml.
 LOCATION_NAME = "refresh_pipelines"
+# SQLite takes a limited number of values in one statement.
+_ASSETS_AT_ONCE = 500
 DEFINITIONS_MODULE = "refresh_pipelines.definitions"
+_TICK_WORDS: dict[TickStatus, Literal["started", "skipped", "success", "failure"]] = {
+    TickStatus.STARTED: "started",
+    TickStatus.SKIPPED: "skipped",
+    TickStatus.SUCCESS: "success",
+    TickStatus.FAILURE: "failure",
+}
 
 
 def execute_asset_run(
@@ -147,6 +163,13 @@ def switches(instance: dg.DagsterInstance) -> dict[str, Switch]:
     return {name: _switch(state) for name, state in _states(instance).items()}
 
 
+def switch_of(instance: dg.DagsterInstance, schedule: str) -> Switch | None:
+    """Return the state of one schedule, if there is one; cheaper than all of them."""
+    key = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
+    state = instance.get_instigator_state(key.instigator_origin_id, key.selector_id)
+    return _switch(state) if state else None
+
+
 def switch_off(instance: dg.DagsterInstance, name: str, kind: Literal["schedule", "sensor"], cron: str = "") -> None:
     """Stop a schedule or sensor as the UI does; a sensor keeps its cursor.
 
@@ -185,6 +208,25 @@ def first_tick_after(instance: dg.DagsterInstance, schedule: str, after: datetim
     state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
     found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after.timestamp(), limit=100)
     return _utc(min(tick.timestamp for tick in found)) if found else None
+
+
+def ticks_of(instance: dg.DagsterInstance, schedule: str, after: datetime) -> list[Look]:
+    """Return a schedule's ticks whose due time is later than an instant, oldest first."""
+    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
+    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after.timestamp())
+    return sorted((_look(tick) for tick in found), key=lambda look: look.at)
+
+
+def _look(tick: InstigatorTick) -> Look:
+    error = (tick.error.message if tick.error else "").strip().splitlines()
+    reason = tick.skip_reason or (error[-1] if error else "")
+    return Look(_utc(tick.timestamp), _TICK_WORDS[tick.status], reason, tuple(tick.run_ids))
+
+
+def ticks_kept_days(instance: dg.DagsterInstance) -> int | None:
+    """Return for how many days Dagster keeps the ticks of schedules, None for ever."""
+    kept = instance.get_tick_retention_settings(InstigatorType.SCHEDULE).values()
+    return min((days for days in kept if days >= 0), default=None)
 
 
 def _tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None) -> datetime | None:
@@ -271,3 +313,26 @@ def cancel_run(instance: dg.DagsterInstance, run_id: str, why: str) -> bool:
         return True
     instance.report_engine_event(why, run)
     return instance.run_launcher.terminate(run_id)
+
+
+def newest_checks(
+    instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey], name: str, metadata: str
+) -> dict[dg.AssetKey, str | None]:
+    """Return one metadata value of the newest evaluation of a check, for each of the assets that has any.
+
+    None stands for an evaluation that never came: its run ended before, or goes on. The public API asks
+    for one asset at a time.
+    """
+    out: dict[dg.AssetKey, str | None] = {}
+    for first in range(0, len(assets), _ASSETS_AT_ONCE):
+        keys = [dg.AssetCheckKey(asset, name) for asset in assets[first : first + _ASSETS_AT_ONCE]]
+        for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).items():
+            event = record.event.dagster_event if record.event else None
+            said = event.asset_check_evaluation_data.metadata.get(metadata) if event and _is_evaluated(record) else None
+            out[key.asset_key] = str(said.value) if said else None
+    return out
+
+
+def _is_evaluated(record: AssetCheckExecutionRecord) -> bool:
+    done = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+    return record.status in done

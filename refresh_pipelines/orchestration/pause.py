@@ -17,6 +17,7 @@ from refresh_pipelines.orchestration.internals import (
     Switch,
     first_tick_after,
     newest_tick,
+    switch_of,
     switch_off,
     switch_on,
     switches,
@@ -34,7 +35,7 @@ _TOGETHER = timedelta(minutes=1)
 
 
 class Lever(NamedTuple):
-    """The schedule or sensor that requests a source's runs."""
+    """The schedule or sensor of its own that requests a source's runs."""
 
     name: str
     kind: Literal["schedule", "sensor"]
@@ -42,7 +43,10 @@ class Lever(NamedTuple):
 
 
 def lever_of(spec: SourceSpec) -> Lever | None:
-    """Return what requests a source's runs by itself; None where nothing does."""
+    """Return what requests a source's runs by itself; None where nothing does, or what does so for others too.
+
+    Derived sources share one sensor. A pause of theirs is in the log alone, which that sensor reads.
+    """
     if spec.schedule is None or not spec.enabled:
         return None
     if spec.schedule.frequency == "on_event":
@@ -50,10 +54,10 @@ def lever_of(spec: SourceSpec) -> Lever | None:
     return Lever(schedule_name(spec), "schedule", cron_of(spec.schedule, spec.source))
 
 
-def paused_sources(instance: dg.DagsterInstance, specs: Iterable[SourceSpec]) -> set[str]:
-    """Return which of the sources are paused, whoever did it."""
-    found = switches(instance)
-    return {spec.source for spec in specs if _is_off(lever_of(spec), found)}
+def paused_sources(instance: dg.DagsterInstance, settings: Settings, specs: Iterable[SourceSpec]) -> set[str]:
+    """Return which of the sources are paused, whoever did it. Raises InternalError if the log cannot be read."""
+    found, logged = switches(instance), open_pauses(settings.data_dir)
+    return {spec.source for spec in specs if _is_paused(spec, found, logged)}
 
 
 def pause(
@@ -70,8 +74,8 @@ def pause(
     Raises:
         InternalError: the log cannot be written; what was paused in Dagster is then paused.
     """
-    found = switches(instance)
-    changed = [spec for spec in specs if (lever := lever_of(spec)) and not _is_off(lever, found)]
+    before = paused_sources(instance, settings, specs)
+    changed = [spec for spec in specs if (lever_of(spec) or _shares(spec)) and spec.source not in before]
     for spec in changed:
         _stop(instance, spec)
     begin_pauses(settings.data_dir, [Pause(spec.source, now, None, reason, by) for spec in changed])
@@ -86,8 +90,8 @@ def resume(
     Raises:
         InternalError: the log cannot be written; what was resumed in Dagster is then resumed.
     """
-    found = switches(instance)
-    changed = [spec for spec in specs if _is_off(lever_of(spec), found)]
+    before = paused_sources(instance, settings, specs)
+    changed = [spec for spec in specs if spec.source in before]
     for spec in changed:
         lever = lever_of(spec)
         if lever:
@@ -114,8 +118,7 @@ def watch_pauses(instance: dg.DagsterInstance, settings: Settings, specs: Iterab
         if lever is None:
             continue
         if _is_off(lever, found):
-            since = newest_tick(instance, lever.name) if lever.kind == "schedule" else None
-            begun += [] if known else [Pause(spec.source, since or now, None, "", IN_DAGSTER)]
+            begun += [] if known else [Pause(spec.source, _last_seen(instance, lever) or now, None, "", IN_DAGSTER)]
         elif known:
             at = _switched_on(found.get(lever.name), known, now)
             if at is None:
@@ -142,7 +145,7 @@ def pauses_of(
     lever = lever_of(spec)
     if lever is None or lever.kind == "sensor":
         return spans
-    switch = switches(instance).get(lever.name)
+    switch = switch_of(instance, lever.name)
     lasting = bool(spans) and spans[-1][1] is None
     if switch is None:
         return spans
@@ -158,9 +161,21 @@ def pauses_of(
     return sorted([*spans, (newest_tick(instance, lever.name, before=at) or EVER, at)])
 
 
+def _is_paused(spec: SourceSpec, found: Mapping[str, Switch], logged: Mapping[str, Pause]) -> bool:
+    return spec.source in logged if _shares(spec) else _is_off(lever_of(spec), found)
+
+
+def _shares(spec: SourceSpec) -> bool:
+    return spec.enabled and spec.derived
+
+
 def _is_off(lever: Lever | None, found: Mapping[str, Switch]) -> bool:
     switch = found.get(lever.name) if lever else None
     return switch is not None and not switch.on
+
+
+def _last_seen(instance: dg.DagsterInstance, lever: Lever) -> datetime | None:
+    return newest_tick(instance, lever.name) if lever.kind == "schedule" else None
 
 
 def _stop(instance: dg.DagsterInstance, spec: SourceSpec) -> None:

@@ -73,11 +73,15 @@ class Reads:
     Args:
         specs: every source of the catalogue.
         keep: how long an answer is remembered; tests that change the instance in between say zero.
+        noting: whether a source that is new or changed is written down; not where somebody asks about another time.
     """
 
-    def __init__(self, specs: Iterable[SourceSpec], settings: Settings, keep: timedelta = KEPT) -> None:
+    def __init__(
+        self, specs: Iterable[SourceSpec], settings: Settings, keep: timedelta = KEPT, *, noting: bool = True
+    ) -> None:
         self.specs = tuple(specs)
         self.settings = settings
+        self.noting = noting
         self._runs: _Kept[Sequence[dg.DagsterRun]] = _Kept(keep)
         self._newest: _Kept[Mapping[dg.AssetKey, int | None]] = _Kept(keep)
         self._changes: _Kept[Mapping[str, tuple[Change, ...]]] = _Kept(timedelta(minutes=1) if keep else keep)
@@ -105,7 +109,7 @@ class Reads:
 
     def note(self, instance: dg.DagsterInstance, now: datetime, specs: Iterable[SourceSpec] | None = None) -> None:
         """Bring the schedule-change log up to date with the catalogue, once in this process for each source."""
-        new = [spec for spec in specs or self.specs if spec.source not in self._noted]
+        new = [spec for spec in specs or self.specs if spec.source not in self._noted] if self.noting else []
         if new:
             Rhythms(self.settings.data_dir).note(new, now, lambda spec: first_refreshed(instance, spec))
             self._noted |= {spec.source for spec in new}

@@ -6,15 +6,15 @@ reconstructable pointer, so the UI shows it with its code origin, selection, par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import dagster as dg
 
 from refresh_pipelines.credentials import missing_key
-from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.gates import Closed
+from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.gates import gate_by_hand
 from refresh_pipelines.orchestration.internals import execute_asset_run
@@ -28,10 +28,20 @@ from refresh_pipelines.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Order:
-    """One run to make: a source and a contiguous range of its partitions (none: no partitions)."""
+    """One run to make: a source and a contiguous range of its partitions (none: no partitions).
+
+    With an outcome `instead` there is nothing to run, and that is what is said of it.
+
+    Attributes:
+        trigger: why it is made, as `refresh/trigger` says it.
+        tags: of the run, beside those that every run has.
+    """
 
     spec: SourceSpec
     keys: tuple[str, ...] = ()
+    instead: Outcome | None = None
+    trigger: str = "manual"
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def repository(source: str) -> dg.RepositoryDefinition:
@@ -61,11 +71,13 @@ def run_order(
     if variable:
         message = f"{spec.name}: set {variable} in the environment or in .env"
         keys: Sequence[str | None] = order.keys or (None,)
-        return [Outcome(spec.source, spec.group, key, "blocked", message=message, trigger="manual") for key in keys]
+        return [
+            Outcome(spec.source, spec.group, key, "blocked", message=message, trigger=order.trigger) for key in keys
+        ]
     closed = _never_loaded(instance, spec, settings)
     if closed:
         message = f"{spec.name}: {closed}"
-        return [Outcome(spec.source, spec.group, None, "blocked", message=message, trigger="manual")]
+        return [Outcome(spec.source, spec.group, None, "blocked", message=message, trigger=order.trigger)]
     with told(settings, "Dagster's history", f"The refresh of {spec.name} may have been made and not recorded."):
         return _execute(instance, order, force=force, verbose=verbose)
 
@@ -83,7 +95,12 @@ def _execute(instance: dg.DagsterInstance, order: Order, *, force: bool, verbose
     run_id = execute_asset_run(
         instance,
         ("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),
-        tags={**run_tags(spec, "manual"), **_partition_tags(order), **({FORCE: "true"} if force else {})},
+        tags={
+            **run_tags(spec, order.trigger),
+            **order.tags,
+            **_partition_tags(order),
+            **({FORCE: "true"} if force else {}),
+        },
         assets=[key_of(spec)],
         run_config=None if verbose else {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )

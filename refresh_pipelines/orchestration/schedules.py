@@ -10,6 +10,7 @@ import dagster as dg
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.decide import Facts, Request, catch_up_of, decide, loads_history, tick_text
 from refresh_pipelines.expected import rhythm_of
+from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, newest_tick, shared_instance
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.reads import Reads
@@ -49,7 +50,7 @@ def source_schedule(
         cron_schedule=rhythm.cron,
         execution_timezone=rhythm.zone,
         job_name=IMPLICIT_ASSET_JOB if shared else None,
-        target=None if shared else dg.AssetSelection.assets(key_of(spec)),
+        target=None if shared else own_target(spec),
         execution_fn=_tick(spec, workshop, reads, shared=shared),
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Refreshes {spec.name} at {rhythm.cron} {rhythm.zone}.",
@@ -81,6 +82,8 @@ def facts_of(
     instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, at: datetime, now: datetime
 ) -> Facts:
     """Return what the tick of an instant needs to know of its source."""
+    # Also of a tick that skips: from the first one on it can be said which were due.
+    reads.note(instance, at, [spec])
     blocked = _blocked(spec, settings)
     if blocked:
         return Facts(blocked=blocked)
@@ -139,9 +142,14 @@ def run_request(
     tags = {**run_tags(spec, request.trigger), TICK: tick_text(tick)}
     if request.coalesced > 1:
         tags[COALESCED] = str(request.coalesced)
+    checks = own_checks(spec) if selection else None
     if len(request.keys) > 1:
-        return dg.RunRequest(
-            run_key=request.run_key, tags={**tags, **range_tags(request.keys)}, asset_selection=selection
-        )
-    only = request.keys[0] if request.keys else None
-    return dg.RunRequest(run_key=request.run_key, tags=tags, partition_key=only, asset_selection=selection)
+        tags |= range_tags(request.keys)
+    only = request.keys[0] if len(request.keys) == 1 else None
+    return dg.RunRequest(
+        run_key=request.run_key,
+        tags=tags,
+        partition_key=only,
+        asset_selection=selection,
+        asset_check_keys=checks,
+    )

@@ -29,13 +29,15 @@ _FIELDS = (
 )  # fmt: skip
 
 
-def status_items(instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime) -> list[dict[str, Any]]:
+def status_items(
+    instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime, settings: Settings
+) -> list[dict[str, Any]]:
     """Return one item per source (design §11). What no mechanism measures yet is null, not a guess."""
     specs = list(catalogue.sources.values())
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
     wanted = [key for own in keys.values() for key in own]
     seen = {record.asset_entry.asset_key for record in instance.get_asset_records(wanted)}
-    paused = paused_sources(instance, specs)
+    paused = paused_sources(instance, settings, specs)
     items = [_item(instance, spec, now, known=not seen.isdisjoint(keys[spec.source]), paused=paused) for spec in specs]
     for item in items:
         stale = catalogue.stale.get(item["source"])
@@ -46,7 +48,7 @@ def status_items(instance: dg.DagsterInstance, catalogue: Catalogue, now: dateti
 def write_status_file(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Rewrite `data/status.json` in one step, so that a reader never sees half of it."""
     now = datetime.now(timezone.utc)
-    items = status_items(instance, working_catalogue(settings), now)
+    items = status_items(instance, working_catalogue(settings), now, settings)
     at = now.isoformat(timespec="seconds")
     path = settings.data_dir / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def _overdue(spec: SourceSpec, last_success_at: datetime | None, now: datetime) 
 
 
 def _next_run(spec: SourceSpec, now: datetime) -> datetime | None:
-    if spec.schedule is None:
+    if spec.schedule is None or spec.schedule.frequency == "on_event":
         return None
     return next_fires(cron_of(spec.schedule, spec.source), spec.schedule.timezone, now, 1)[0]
 

@@ -10,6 +10,8 @@ SOURCE, GROUP, TENANT, TRIGGER = "refresh/source", "refresh/group", "refresh/ten
 FORCE = "refresh/force"
 # Of scheduled runs: the due tick that asked for it, and how many ticks it stands for where more than one was due.
 TICK, COALESCED = "refresh/tick", "refresh/coalesced"
+# Of runs that were cancelled because they waited too long: when.
+EXPIRED = "refresh/expired"
 # By these Dagster knows that a run covers the partitions from the first key to the last.
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MARKS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}

@@ -9,9 +9,16 @@ from decimal import Decimal
 
 from refresh_pipelines.parse.workbook import Cell
 
-_NUMBER = r"[+-]?(?:\d{1,3}(?: \d{3})+|\d+)(?:%s\d+)?"
+# Not \d, which is also the digits of other alphabets.
+_NUMBER = r"[+-]?(?:[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)(?:%s[0-9]+)?"
+# Only these are folded: a general folding would make 1231 of 123 with a small raised 1 for a footnote.
+_SPACES = str.maketrans("\u00a0\u202f\u2007\u2009\u2212", "    -")
 # 1900 to 2199, as days of a workbook: other numbers are more likely no day.
 _DAYS = range(1, 109_575)
+
+
+# What stands after a value or a name, and before the note that explains it.
+MARKS = r"\*{1,3}|\([0-9a-z]\)|[\u00b9\u00b2\u00b3\u2074-\u2079]"
 
 
 class NoValueError(ValueError):
@@ -23,6 +30,12 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'"))
     letters = "".join(char for char in plain if not unicodedata.combining(char))
     return " ".join(letters.casefold().split())
+
+
+def mark_of(note: str) -> str | None:
+    """Return the mark a note begins with, None where it holds for the whole table."""
+    found = re.match(MARKS, note)
+    return found[0] if found else None
 
 
 def fold_name(text: str) -> str:
@@ -50,7 +63,7 @@ def number_of(cell: Cell, decimal: str, percent: str | None) -> Decimal:
 
 def _from_text(text: str, decimal: str, percent: str | None) -> Decimal:
     """Read 1 234,5 with any space for thousands, and a percent sign where a percentage is expected."""
-    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").strip()
+    plain = text.translate(_SPACES).strip()
     if percent and plain.endswith("%"):
         plain, percent = plain[:-1].strip(), "hundred"
     if not re.fullmatch(_NUMBER % re.escape(decimal), plain):

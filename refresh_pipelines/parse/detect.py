@@ -5,7 +5,6 @@ Only the beginning is looked at; that all of it reads so is for the parser to sa
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refresh_pipelines.body import excerpt, kind_of, lookup
-from refresh_pipelines.errors import UpstreamRefused
+from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.parse.container import open_plain, open_seekable
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.spec import Format
@@ -44,7 +43,7 @@ def detect(form: Format, path: Path, limit: int, name: str, notes: Notes) -> For
         if not head.strip():
             came = f"{len(head)} bytes" + (" of white space" if head else "")
             raise _none(form, came, "the file is empty", "Look at where the file comes from.")
-        kind, changes = _binary(head, path, limit, form) or _text(head, stream, form)
+        kind, changes = _binary(head, path, limit, form) or _text(head, form)
     if kind not in form.of:
         raise _none(form, f"a {kind_of(Format(kind=kind)).removeprefix('a ')} beginning {excerpt(head, 60)}")
     promised = _SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
@@ -68,12 +67,9 @@ def _binary(head: bytes, path: Path, limit: int, form: Format) -> tuple[Any, dic
     if head.startswith(b"PAR1"):
         return "parquet", {}
     if head.startswith(b"PK"):
-        with open_seekable(path, limit) as file:
-            if zipfile.is_zipfile(file) and "xl/workbook.xml" in zipfile.ZipFile(file).namelist():
-                return "xlsx", {}
-            whole = zipfile.is_zipfile(file)
-        came = "a ZIP archive that is no workbook" if whole else "the beginning of a ZIP archive, without its end"
-        raise _none(form, came, todo="Unpack it, or wait until it is written." if not whole else "Unpack it first.")
+        if _is_workbook(path, limit):
+            return "xlsx", {}
+        raise _none(form, "a ZIP archive that is no workbook", todo="Unpack it first.")
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         todo = "Open it in a spreadsheet program and save it as .xlsx without a password."
         raise _none(form, "a workbook of Excel 97 to 2003, or one with a password", todo=todo)
@@ -85,7 +81,19 @@ def _binary(head: bytes, path: Path, limit: int, form: Format) -> tuple[Any, dic
     return None
 
 
-def _text(head: bytes, stream: io.BufferedReader, form: Format) -> tuple[Any, dict[str, Any]]:
+def _is_workbook(path: Path, limit: int) -> bool:
+    with open_seekable(path, limit) as file:
+        if zipfile.is_zipfile(file):
+            return "xl/workbook.xml" in zipfile.ZipFile(file).namelist()
+    raise UpstreamUnavailable(
+        "the workbook or archive is truncated",
+        expected="a complete ZIP archive, as every workbook is one",
+        came="one without its end",
+        todo="It may still be being written, or was cut: it will be tried again.",
+    )
+
+
+def _text(head: bytes, form: Format) -> tuple[Any, dict[str, Any]]:
     changes: dict[str, Any] = {}
     if head.startswith(_WIDE):
         changes["encoding"] = "utf-16"
@@ -98,16 +106,18 @@ def _text(head: bytes, stream: io.BufferedReader, form: Format) -> tuple[Any, di
         bare = not form.rows.split(".")[0].isdecimal()
         return "json", changes | ({"rows": ""} if bare and "json" in form.of else {})
     if first == "{":
-        return _objects(start if len(head) < HEAD else start + stream.read().decode("latin-1"), form), changes
+        return _objects(start, form, whole=len(head) < HEAD), changes
     mark = _delimiter(start, form)
     return "csv", changes | ({"delimiter": mark} if mark != form.delimiter else {})
 
 
-def _objects(text: str, form: Format) -> str:
-    """Tell one JSON document from an object on each line."""
+def _objects(text: str, form: Format, *, whole: bool) -> str:
+    """Tell one JSON document from an object on each line, by the beginning of a file or by all of it."""
     if len({"json", "jsonl"} & set(form.of)) == 1:
         return "json" if "json" in form.of else "jsonl"
     first, *rest = re.split(r"[\r\n]+", text.strip(), maxsplit=2)
+    if not rest and not whole:
+        return "json"  # a line of this length is a document
     alone = _object(first)
     if alone is not None and not rest:
         return "json" if isinstance(lookup(alone, form.rows), list) else "jsonl"

@@ -18,7 +18,7 @@ from refresh_pipelines.spec import Format, SourceSpec
 PIECE = 1 << 20
 LONGEST_LINE = 64 << 20
 # Whichever comes first makes a batch.
-ROWS, BYTES = 20_000, 16 << 20
+ROWS, BYTES = 20_000, 4 << 20
 _COMPARE = "Compare the payload with the sample; one broken line is often a file that was joined or cut by hand."
 Row = dict[str, Any]
 
@@ -40,6 +40,7 @@ def read_jsonl(stream: io.BufferedReader, form: Format, spec: SourceSpec, notes:
         seen.update(dict.fromkeys(found))
         names = list(dict.fromkeys([*found, *_declared(spec)]))
         arrays = [strings([text_of(value_at(row, name)) for row in rows]) for name in names]
+        rows.clear()  # they are not needed beside the next ones
         yield pa.RecordBatch.from_arrays(arrays, names=strings(names).to_pylist())
     if not seen:
         raise UpstreamRefused(
@@ -77,7 +78,7 @@ def lines(stream: io.BufferedReader, form: Format) -> Iterator[tuple[int, bytes,
     """Yield each line's number from 1, its bytes in UTF-8, and whether it has an end."""
     source: Any = stream
     if not is_utf8(form.encoding):
-        source = pa.transcoding_input_stream(stream, form.encoding, "utf-8")
+        source = pa.transcoding_input_stream(pa.PythonFile(stream, "r"), form.encoding, "utf-8")
     rest, number = b"", 0
     while piece := source.read(PIECE):
         # A CR at the very end may be half of a CRLF: it waits for the next piece.

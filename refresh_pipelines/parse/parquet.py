@@ -37,11 +37,12 @@ def read_parquet(file: IO[bytes], spec: SourceSpec) -> Iterator[pa.RecordBatch]:
         # Legacy int96 instants are nanoseconds by default, which end in 2262: later ones would come out wrong.
         opened = parquet.ParquetFile(file, coerce_int96_timestamp_unit="us", pre_buffer=False)
         _require_room(opened.metadata, spec.request.max_unpacked)
+        instants = _instants(opened, spec)
         for batch in opened.iter_batches(BATCH):
-            yield _batch(batch, spec)
+            yield _batch(batch, spec, instants)
         if not opened.metadata.num_rows:
-            yield _batch(pa.RecordBatch.from_pylist([], opened.schema_arrow), spec)
-    except (pa.ArrowInvalid, OSError) as error:
+            yield _batch(pa.RecordBatch.from_pylist([], opened.schema_arrow), spec, instants)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UpstreamUnavailable(
             "the Parquet file is truncated or damaged",
             expected="a complete Parquet file, which ends with PAR1",
@@ -61,13 +62,22 @@ def _require_room(metadata: Any, limit: int) -> None:
         )
 
 
-def _batch(batch: pa.RecordBatch, spec: SourceSpec) -> pa.RecordBatch:
+def _instants(opened: Any, spec: SourceSpec) -> set[str]:
+    """Return the legacy int96 columns that a timestamptz reads: their writers mean UTC, and cannot say so."""
+    columns = (opened.schema.column(i) for i in range(len(opened.schema)))
+    legacy = {column.path for column in columns if column.physical_type == "INT96"}
+    wanted = (column.fields(name) for name, column in spec.columns.items() if column.type == "timestamptz")
+    return legacy & {field for fields in wanted for field in fields}
+
+
+def _batch(batch: pa.RecordBatch, spec: SourceSpec, instants: set[str]) -> pa.RecordBatch:
     names = list(batch.schema.names)
     if len(set(names)) < len(names):
         raise ContractViolation(
             "the Parquet file names a column twice", expected="different names", came=", ".join(names)
         )
     columns = {name: text_of(batch.column(i), name) for i, name in enumerate(names)}
+    columns |= {name: pc.binary_join_element_wise(columns[name], "Z", "") for name in instants & set(columns)}
     for column, declared in spec.columns.items():
         for path in declared.fields(column):
             inner = _inner(batch, path) if "." in path and path not in columns else None
@@ -126,8 +136,9 @@ def _plain(values: pa.Array, kind: pa.DataType) -> pa.Array:
         values = pc.cast(values, pa.float32())
     if pa.types.is_decimal(kind):
         return pa.array([None if value is None else f"{value:f}" for value in values.to_pylist()], pa.string())
-    if pa.types.is_fixed_size_binary(kind):
-        values = pc.cast(values, pa.binary())
+    if pa.types.is_fixed_size_binary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        # Texts are not checked to be UTF-8 when they are read, bytes are when they become texts.
+        values = pc.cast(values, pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
     return pc.cast(values, pa.string())
 
 

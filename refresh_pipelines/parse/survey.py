@@ -7,6 +7,7 @@ is neither of a zone nor a note, a value that is no number. The rows of one shee
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from refresh_pipelines.errors import ContractViolation
-from refresh_pipelines.parse.cells import NoValueError, day_of, fold, fold_name, number_of, plain
+from refresh_pipelines.parse.cells import MARKS, NoValueError, day_of, fold, fold_name, mark_of, number_of, plain
 from refresh_pipelines.parse.container import open_payload
 from refresh_pipelines.parse.encoding import not_encoded
 from refresh_pipelines.parse.notes import Notes
@@ -27,9 +28,9 @@ from refresh_pipelines.spec import Format, Layout, Measure, Taken
 
 FIELDS = (
     "survey_code", "wave", "table_code", "zone_level", "zone_code", "zone_key", "zone_name_raw", "category_code",
-    "category_raw", "period", "measure", "unit", "value", "value_raw", "footnote", "sheet", "cell",
+    "category_raw", "period", "measure", "unit", "value", "value_raw", "footnote", "file_sha256", "sheet", "cell",
 )  # fmt: skip
-_MARK = re.compile(r"\s*(\*{1,3}|\([0-9a-z]\))$")
+_MARK = re.compile(rf"\s*({MARKS})$")
 # So many values at most 1 are no accident.
 _ENOUGH = 3
 Row = dict[str, str | None]
@@ -46,7 +47,7 @@ def read_survey(path: Path, form: Format, limit: int, file: str, notes: Notes) -
         ContractViolation: a sheet that is shown has no layout or is not as it says; none was read.
         RefreshError: as `open_workbook` and `open_payload`.
     """
-    reader = _Reader(form, file, notes)
+    reader = _Reader(form, file, _hash(path), notes)
     read = 0
     if form.kind == "csv":
         with open_payload(form, path, limit) as stream:
@@ -62,6 +63,14 @@ def read_survey(path: Path, form: Format, limit: int, file: str, notes: Notes) -
         raise ContractViolation(f"{file} holds no sheet that is read", expected="a sheet with a layout")
 
 
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def _csv_rows(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[list[Cell]]:
     body = stream.read()
     try:
@@ -75,8 +84,13 @@ def _csv_rows(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator
     lines = csv.reader(
         io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"), newline=""), delimiter=form.delimiter
     )
-    for number, row in enumerate(lines, 1):
-        yield [Cell(address(number, place), text.strip()) for place, text in enumerate(row, 1)]
+    try:
+        for number, row in enumerate(lines, 1):
+            yield [Cell(address(number, place), text.strip()) for place, text in enumerate(row, 1)]
+    except csv.Error as error:
+        raise ContractViolation(
+            "the CSV cannot be read", came=f"{error} in line {lines.line_num}", todo="Compare the file with the sample."
+        ) from error
 
 
 def _batch(rows: list[Row]) -> pa.RecordBatch:
@@ -96,8 +110,8 @@ class _Line:
 class _Reader:
     """One payload under the layouts of its format."""
 
-    def __init__(self, form: Format, file: str, notes: Notes) -> None:
-        self.form, self.file, self.notes = form, file, notes
+    def __init__(self, form: Format, file: str, sha256: str, notes: Notes) -> None:
+        self.form, self.file, self.sha256, self.notes = form, file, sha256, notes
         self.zones = {
             fold_name(name): (level, code)
             for level, codes in form.zones.items()
@@ -164,6 +178,7 @@ class _Reader:
             "table_code": layout.table_code,
             "wave": _taken(layout.wave, table, line),
             "sheet": table.sheet.name,
+            "file_sha256": self.sha256,
         }
         period = _taken(layout.period, table, line)
         category = _category(table, line) if layout.category else None
@@ -272,15 +287,11 @@ def _refuse_fractions(table: Table, rows: list[Row]) -> None:
 
 
 def _noted(table: Table, mark: str) -> bool:
-    return any(note.startswith(mark) for note in table.notes)
+    return any(mark_of(note) == mark for note in table.notes)
 
 
 def _footnote(table: Table, marked: list[str]) -> str | None:
     """Return the notes that hold for a value: those of its marks, and those without a mark, which hold for all."""
     marks = {found[1] for text in marked if (found := _MARK.search(text))}
-    out = [note for note in table.notes if not _begins_with_mark(note) or any(note.startswith(mark) for mark in marks)]
+    out = [note for note in table.notes if mark_of(note) is None or mark_of(note) in marks]
     return " ".join(out) or None
-
-
-def _begins_with_mark(note: str) -> bool:
-    return re.match(r"\*|\([0-9a-z]\)", note) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from refresh_pipelines.errors import ContractViolation
-from refresh_pipelines.parse.cells import fold, fold_name
+from refresh_pipelines.parse.cells import fold, fold_name, mark_of
 from refresh_pipelines.parse.workbook import Cell, Sheet, address
 from refresh_pipelines.spec import Layout, Measure, Taken
 
@@ -121,7 +121,8 @@ def _split(table: Table, zones: Collection[str]) -> None:
         filled = [cell for cell in cells if cell.text or cell.trouble]
         if not filled:
             continue
-        if fold(filled[0].text).startswith(beginnings) and fold_name(filled[0].text) not in zones:
+        text = filled[0].text
+        if (mark_of(text) or fold(text).startswith(beginnings)) and fold_name(text) not in zones:
             table.notes.append(" ".join(cell.text for cell in filled))
         elif not table.notes:
             table.lines.append((number, cells))

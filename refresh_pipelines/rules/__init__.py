@@ -12,6 +12,7 @@ from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem
 from refresh_pipelines.rules.addresses import check_addresses
 from refresh_pipelines.rules.columns import check_column_names, check_columns_named, check_fields
+from refresh_pipelines.rules.drops import check_drop
 from refresh_pipelines.rules.gates import check_derived, check_requires
 from refresh_pipelines.rules.identity import check_identity, check_whole
 from refresh_pipelines.rules.placeholders import check_placeholders
@@ -33,6 +34,7 @@ RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     check_each,
     check_paging,
     check_span,
+    check_drop,
     check_rhythm,
     check_zone,
     check_retry,

@@ -24,17 +24,18 @@ def check_addresses(draft: Draft) -> Iterator[Problem]:
     if request is None:
         return
     if request.url is not None:
-        yield from _check_address(draft, ("request", "url"), request.url, request.allow_private)
+        yield from check_address(draft, ("request", "url"), request.url, request.allow_private)
     for index, url in enumerate(request.urls):
-        yield from _check_address(draft, ("request", "urls", index), url, request.allow_private)
+        yield from check_address(draft, ("request", "urls", index), url, request.allow_private)
 
 
-def _check_address(draft: Draft, loc: Loc, url: str, allow_private: bool) -> Iterator[Problem]:
+def check_address(draft: Draft, loc: Loc, url: str, allow_private: bool) -> Iterator[Problem]:
+    """Say what is wrong with the address written at `loc`."""
     if re.search(r"[\s\\\x00-\x1f]", url):
         yield draft.problem(loc, "an address holds no white space and no backslash")
         return
     try:
-        parts = urlsplit(_filled(url, draft))
+        parts = urlsplit(filled(url, draft))
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         yield draft.problem(loc, f"not an address: {error}")
@@ -58,8 +59,8 @@ def _check_scheme(draft: Draft, loc: Loc, parts: SplitResult, allow_private: boo
         yield draft.problem(loc, "http sends requests and answers in the open", "write https://")
 
 
-def _filled(url: str, draft: Draft) -> str:
-    """Put scalar params in, and a letter for what only a refresh knows."""
+def filled(url: str, draft: Draft) -> str:
+    """Return an address with scalar params put in, and a letter for what only a refresh knows."""
 
     def value(found: re.Match[str]) -> str:
         known = draft.params.get(found[1])

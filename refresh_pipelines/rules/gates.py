@@ -103,7 +103,11 @@ def requirement_problems(
         if required is None and need.stem in broken:
             yield Problem(*mark, f"{need.source} cannot be loaded now, so the gate stays closed", severity="note")
         elif required is None or need.source not in (required.source, required.name):
-            hint = f"did you mean {required.name}?" if required else did_you_mean(need.source, _names(need.source, sources))
+            hint = (
+                f"did you mean {required.name}?"
+                if required
+                else did_you_mean(need.source, _names(need.source, sources))
+            )
             yield Problem(*mark, f"no source is called {need.source}", hint)
         else:
             yield from _check_one(spec, document, index, required)

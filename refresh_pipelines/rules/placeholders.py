@@ -13,6 +13,7 @@ from refresh_pipelines.problems import Problem, did_you_mean
 from refresh_pipelines.spec import Request
 from refresh_pipelines.yamlpos import Loc
 
+_DROP: Loc = ("request", "drop", "url")
 _INSTANT = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
@@ -22,6 +23,8 @@ def known_fields(draft: Draft) -> dict[str, Any]:
     partitions = draft.partitions
     if draft.request and draft.request.each:
         fields[draft.request.each.name] = "x"
+    if draft.request and draft.request.drop:
+        fields["file"] = "x"
     if partitions is None:
         return fields
     fields["partition"] = "x"
@@ -75,8 +78,8 @@ def fields_used(request: Request) -> set[str]:
 def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
     if request is None:
         return
-    if request.url is not None:
-        yield ("request", "url"), request.url
+    folder = request.drop.url if request.drop else None
+    yield from ((loc, url) for loc, url in ((("request", "url"), request.url), (_DROP, folder)) if url is not None)
     for index, url in enumerate(request.urls):
         yield ("request", "urls", index), url
     for section, values in (("params", request.params), ("headers", request.headers)):

@@ -25,7 +25,6 @@ REFUSED: dict[tuple[str, ...], Callable[[Any], bool]] = {
     ("load", "mode"): _is("snapshot", "append"),
     ("load", "history"): _is(True),
     ("load", "drift"): _is("evolve", "freeze"),
-    ("schedule", "frequency"): _is("on_event"),
     ("expect", "change"): _is_set,
 }
 IDLE: tuple[tuple[str, ...], ...] = (

@@ -21,7 +21,8 @@ class Requires(Model):
         "time; any: one success ever",
     )
     max_lag: Duration | None = Field(
-        None, description="so long after the first tick it missed, what it has is still good enough; default: not at all"
+        None,
+        description="so long after the first tick it missed, what it has is still good enough; default: not at all",
     )
     blocking: bool = Field(
         True, description="false: later than that it is said and not waited for; never loaded, it is waited for anyway"

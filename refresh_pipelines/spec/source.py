@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from refresh_pipelines.spec.base import Duration, Model
 from refresh_pipelines.spec.derived import Derive, Requires
@@ -42,6 +42,11 @@ class Alerts(Model):
     route: str = Field("default", pattern=r"^[a-z][a-z0-9_]*$")
 
 
+def _as_request(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    # One that was read already, or stands for none, is not asked again for its address.
+    return value if isinstance(value, Request) else read(value)
+
+
 class SourceYaml(Model):
     """One source: one public dataset, refreshed as one asset into one table."""
 
@@ -60,7 +65,7 @@ class SourceYaml(Model):
     params: dict[str, Any] = Field(default_factory=dict)
     requires: tuple[Requires, ...] = Field((), description="sources that must have reported first")
     # A derived source asks for nothing; one request without an address spares all others the question.
-    request: Request = Field(default_factory=Request.model_construct)
+    request: Annotated[Request, WrapValidator(_as_request)] = Field(default_factory=Request.model_construct)
     derive: Derive | None = Field(None, description="in place of request and format: made from the required sources")
     format: Annotated[Format, BeforeValidator(as_format)] | None = None
     parser: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")

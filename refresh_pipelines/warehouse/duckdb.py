@@ -130,7 +130,9 @@ class DuckDBWarehouse:
     def select(self, query: str, tables: Collection[str], path: Path) -> float:
         """See `Warehouse.select`."""
         if not self.path.exists():
-            raise ContractViolation("the query has nothing to read", came="no warehouse yet", todo="Refresh its inputs.")
+            raise ContractViolation(
+                "the query has nothing to read", came="no warehouse yet", todo="Refresh its inputs."
+            )
         with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
             write_result(connection, query, tables, path)
         return wait

@@ -43,7 +43,9 @@ def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _are_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    newest = "(('load_state', 'table'), ('load_state', 'rows'), ('tables', 'merge_key'), ('completion', 'completed_at'))"
+    newest = (
+        "(('load_state', 'table'), ('load_state', 'rows'), ('tables', 'merge_key'), ('completion', 'completed_at'))"
+    )
     found = first_row(
         connection,
         "SELECT (SELECT count(*) FROM duckdb_columns() WHERE schema_name = 'refresh' AND NOT internal"  # noqa: S608

@@ -1,0 +1,157 @@
+"""What is due of a source without a tick of Dagster's: `refresh run --due` does it, `refresh plan` only asks.
+
+The decision is the one a tick takes (`decide`); a success after the newest due tick settles what it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import dagster as dg
+
+from refresh_pipelines.decide import Request, decide, tick_text
+from refresh_pipelines.expected import rhythm_of
+from refresh_pipelines.gates import Build
+from refresh_pipelines.orchestration.gaps import refreshed_since
+from refresh_pipelines.orchestration.gates import Gates, builds_due
+from refresh_pipelines.orchestration.internals import newest_tick
+from refresh_pipelines.orchestration.past import past_of
+from refresh_pipelines.orchestration.reads import Reads
+from refresh_pipelines.orchestration.report import INPUTS
+from refresh_pipelines.orchestration.runner import Order
+from refresh_pipelines.orchestration.schedules import facts_of, schedule_name
+from refresh_pipelines.orchestration.tags import COALESCED, SOURCE, TICK, TRIGGER
+from refresh_pipelines.plan import Standing, standing_of
+from refresh_pipelines.ranges import runs_of
+from refresh_pipelines.rhythms import since_of
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.warehouse import open_warehouse
+from refresh_pipelines.window import due_keys, partition_keys
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done of a source now.
+
+    Attributes:
+        orders: the runs to make.
+        reason: why there are none, although something has no success since it was due.
+        cancel: runs to be cancelled first (`overlap: cancel`).
+    """
+
+    orders: tuple[Order, ...] = ()
+    reason: str = ""
+    cancel: tuple[str, ...] = ()
+
+
+def due_of(
+    instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, now: datetime
+) -> Due | None:
+    """Return what has no success for the newest due tick, and what is caught up on; None if nothing is to be done.
+
+    Schedules that are switched off (REFRESH_SCHEDULES_ENABLED) are no hindrance: somebody else's clock asks.
+    """
+    rhythm = rhythm_of(spec)
+    if rhythm is None:
+        return None
+    tick = rhythm.newest(now)
+    facts = facts_of(instance, spec, replace(settings, schedules_enabled=True), reads, tick, now)
+    asked = due_keys(spec, tick, facts.dynamic)
+    wanted: list[str | None] = [*asked] if spec.partitions else [None]
+    settled = refreshed_since(instance, spec, wanted, tick)
+    unsettled = set(wanted) - settled
+    coalesced = _coalesced(instance, spec, reads, tick)
+    decision = decide(spec, tick, now, replace(facts, coalesced=coalesced))
+    known = partition_keys(spec, tick, facts.dynamic)
+    orders = [order for request in decision.requests for order in _orders(spec, tick, request, settled, known)]
+    if not orders and not unsettled:
+        return None
+    return Due(tuple(orders), decision.reason, decision.cancel if unsettled else ())
+
+
+def arrived_of(
+    instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, now: datetime
+) -> Due | None:
+    """Return the days of a drop with files that no run has dealt with, or is dealing with; None without any."""
+    past = past_of(instance, spec, open_warehouse(settings), settings)
+    if past.trouble is not None:
+        return Due((Order(spec, instead=past.instead(spec, ())),))
+    taken = frozenset().union(*(flight.keys for flight in reads.flights(instance, spec, now)))
+    days = [day for day in past.arrived or () if day not in taken]
+    return Due(tuple(Order(spec, (day,), trigger="schedule") for day in days)) if days else None
+
+
+def build_of(
+    instance: dg.DagsterInstance,
+    spec: SourceSpec,
+    sources: Mapping[str, SourceSpec],
+    settings: Settings,
+    now: datetime,
+) -> Order | None:
+    """Return the build of a derived source that its inputs ask for now; None if they do not, or a gate is closed."""
+    if not spec.enabled:
+        return None
+    found = builds_due(instance, [spec], Gates(sources, Reads(sources.values(), settings)), now)[spec.source]
+    return Order(spec, trigger="schedule", tags={INPUTS: found.inputs}) if isinstance(found, Build) else None
+
+
+def _orders(
+    spec: SourceSpec, tick: datetime, request: Request, settled: set[str | None], known: list[str]
+) -> Iterator[Order]:
+    tags = {TICK: tick_text(tick), **({COALESCED: str(request.coalesced)} if request.coalesced > 1 else {})}
+    if not request.keys:
+        if None not in settled:
+            yield Order(spec, trigger=request.trigger, tags=tags)
+        return
+    for keys in runs_of(spec, set(request.keys) - settled, known):
+        yield Order(spec, keys, trigger=request.trigger, tags=tags)
+
+
+def _coalesced(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, tick: datetime) -> int:
+    """Return how many due ticks the newest stands for: those since the last that was looked at, by whomever."""
+    rhythm = rhythm_of(spec)
+    if rhythm is None:
+        return 1
+    run_at = _newest_run_for(instance, spec, tick)
+    looked = max(filter(None, (newest_tick(instance, schedule_name(spec), before=tick), run_at)), default=None)
+    if looked is None:
+        return 1
+    resumed = reads.since(instance, spec, tick).resumed_at
+    return max(1, len(rhythm.between(max(filter(None, (looked, resumed))), tick)))
+
+
+def _newest_run_for(instance: dg.DagsterInstance, spec: SourceSpec, before: datetime) -> datetime | None:
+    filters = dg.RunsFilter(tags={SOURCE: spec.source, TRIGGER: ["schedule", "catch_up"]})
+    texts = [run.tags[TICK] for run in instance.get_runs(filters, limit=10) if TICK in run.tags]
+    ticks = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts]
+    return max((at for at in ticks if at < before), default=None)
+
+
+def standing(
+    instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, at: datetime
+) -> Standing:
+    """Return what a daemon that looks at an instant would do about the newest tick; asks and writes nothing.
+
+    The event log is taken as it is now, whatever the instant.
+    """
+    rhythm = rhythm_of(spec)
+    if rhythm is None:
+        return Standing("nothing")
+    tick = rhythm.newest(at)
+    since = since_of(reads.changes().get(spec.source, ()))
+    if since is None or tick < since.enabled_at:
+        return Standing("nothing", "no tick has been due since the source was first seen", tick)
+    looked = newest_tick(instance, schedule_name(spec))
+    if looked is not None and looked >= tick:
+        return Standing("nothing", "the newest tick was looked at", tick)
+    if dg_run := _run_for(instance, spec, tick):
+        return Standing("nothing", f"run {dg_run[:8]} was made for the newest tick", tick)
+    return standing_of(decide(spec, tick, at, facts_of(instance, spec, settings, reads, tick, at)), tick)
+
+
+def _run_for(instance: dg.DagsterInstance, spec: SourceSpec, tick: datetime) -> str:
+    found = instance.get_runs(dg.RunsFilter(tags={SOURCE: spec.source, TICK: tick_text(tick)}), limit=1)
+    return found[0].run_id if found else ""

@@ -1,0 +1,39 @@
+"""Ends runs of a schedule that waited in the queue longer than `schedule.expire`: what they were to do is late by then.
+
+The run is cancelled and tagged, so that `refresh gaps` lists the tick that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from refresh_pipelines.orchestration.internals import cancel_run
+from refresh_pipelines.orchestration.tags import EXPIRED, SOURCE, TICK, TRIGGER
+from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.units import format_duration
+
+# What people and backfills ask for waits as long as it must.
+_OURS = ("schedule", "catch_up")
+
+
+def expire_runs(instance: dg.DagsterInstance, specs: Sequence[SourceSpec], now: datetime) -> list[str]:
+    """Cancel the runs that waited too long and return what was cancelled, in words."""
+    sources = {spec.source: spec for spec in specs}
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={TRIGGER: list(_OURS)})
+    out = []
+    for record in instance.get_run_records(filters, ascending=True):
+        run = record.dagster_run
+        spec = sources.get(run.tags.get(SOURCE, ""))
+        if spec is None or spec.schedule is None or now - record.create_timestamp <= spec.schedule.expire:
+            continue
+        why = f"queued longer than schedule.expire {format_duration(spec.schedule.expire)} allows"
+        current = instance.get_run_by_id(run.run_id)
+        if current is None or current.status is not dg.DagsterRunStatus.QUEUED:
+            continue  # it began in the meantime
+        if cancel_run(instance, run.run_id, f"{spec.name}: {why}"):
+            instance.add_run_tags(run.run_id, {EXPIRED: now.isoformat(timespec="seconds")})
+            out.append(f"run {run.run_id[:8]} of {spec.name}, tick {run.tags.get(TICK, 'unknown')}, {why}")
+    return out
