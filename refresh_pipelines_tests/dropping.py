@@ -1,4 +1,4 @@
-"""What the tests of dropped files work with: a folder, files as old as a test wants, refreshes by a clock of its own."""
+"""What the tests of dropped files work with: a folder, files as old as a test wants, and a clock of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refresh_pipelines_tests.workbench import Bench, rows_of, spec_of
 
 DAY, NEXT_DAY = "2026-11-22", "2026-11-23"
 QUIET = timedelta(seconds=60)
-LEDGER = "SELECT key, status, rows_in, rows_loaded, rows_rejected, \"partition\" FROM refresh.file_ledger ORDER BY ALL"
+LEDGER = 'SELECT key, status, rows_in, rows_loaded, rows_rejected, "partition" FROM refresh.file_ledger ORDER BY ALL'
 
 
 def drop_spec(source="mini", drop=None, **changes):

@@ -116,3 +116,8 @@ def same(body: bytes) -> object:
 @pytest.mark.parametrize("name", sorted(BUILT_HERE))
 def test_a_sample_is_what_the_script_builds(name):
     assert same((FOLDER / name).read_bytes()) == same(BUILT_HERE[name])
+
+
+def test_the_page_of_the_table_names_every_column():
+    page = (SAMPLES.parent.parent / "docs" / "tables" / "cloudtrail.md").read_text(encoding="utf-8")
+    assert [name for name in SPEC.columns if f"`{name}`" not in page] == []

@@ -194,12 +194,12 @@ FX, CONDITIONS, DAILY = builtin("fred_fx"), builtin("fred_conditions"), builtin(
 
 def load_samples(bench, revised=()):
     for spec in (FX, CONDITIONS):
+        folder, commits = SAMPLES / spec.source, []
         for key in spec.partitions.static["series_id"]:
-            folder = SAMPLES / spec.source
             path = folder / "revised" / f"{key}.json" if key in revised else folder / f"{key}.json"
-            target = bench.folder / f"{key}.arrow"
-            ready = stage(spec, [path], window_of(spec, key), target, Notes())
-            bench.warehouse.commit(Commit(spec, key, ready, state_of(spec, key, content_hash=ready.content_hash)))
+            ready = stage(spec, [path], window_of(spec, key), bench.folder / f"{key}.arrow", Notes())
+            commits.append(Commit(spec, key, ready, state_of(spec, key, content_hash=ready.content_hash)))
+        bench.warehouse.commit_all(commits)
 
 
 def fx(bench, day, currency):

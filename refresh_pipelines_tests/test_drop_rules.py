@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
+from refresh_pipelines.file_ledger import Status
+from refresh_pipelines.spec import Drop
 from refresh_pipelines_tests.catalogues import load
 from refresh_pipelines_tests.test_rules import changed, take_mark
 
@@ -47,6 +53,19 @@ CASES = [
     ("file: {type: text,", "file: {type: ▸int,", "the name of a file is text"),
     (f"  drop: {DROP}", "  url: https://a.org/b", "on_event goes with dropped files"),
 ]  # fmt: skip
+
+
+PAGE = (Path(__file__).parent.parent / "docs/file-drops.md").read_text()
+
+
+def test_the_example_of_the_page_is_right(tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert problems(tmp_path, example) == []
+
+
+def test_the_page_names_every_key_and_status():
+    assert set(Drop.model_fields) <= set(re.findall(r"`(\w+)`", PAGE.split("## When")[0]))
+    assert set(get_args(Status)) == set(re.findall(r"^\| `(\w+)`", PAGE.split("## What became")[1], re.MULTILINE))
 
 
 def problems(tmp_path, text):

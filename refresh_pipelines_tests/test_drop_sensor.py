@@ -66,13 +66,17 @@ class Drops:
 
     def run(self, request, **tags):
         """Do what the daemon does with a request."""
-        return self.repository().get_implicit_global_asset_job_def().execute_in_process(
-            instance=self.bench.instance,
-            asset_selection=[dg.AssetKey(["benin", "survey"])],
-            partition_key=request.partition_key,
-            tags={**request.tags, **tags},
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        return (
+            self.repository()
+            .get_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=self.bench.instance,
+                asset_selection=[dg.AssetKey(["benin", "survey"])],
+                partition_key=request.partition_key,
+                tags={**request.tags, **tags},
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
         )
 
     def add_days(self, tick):

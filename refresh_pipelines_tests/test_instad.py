@@ -326,3 +326,22 @@ def test_a_text_without_a_digit_is_no_number(text):
 def test_what_is_grouped_or_written_otherwise_is_no_number(text):
     with pytest.raises(NoValueError):
         number_of(Cell("A1", text), ",", None)
+
+
+def test_the_page_of_the_table_names_every_column():
+    page = (SAMPLES.parent.parent / "docs" / "tables" / "instad_survey.md").read_text(encoding="utf-8")
+    assert [name for name in SPEC.columns if f"`{name}`" not in page] == []
+
+
+def test_the_layout_of_the_manual_is_one_that_reads_its_table(read, tmp_path):
+    page = (SAMPLES.parent.parent / "docs" / "source-file.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(format:\n.*?)```", page, re.DOTALL)
+    text = YAML[: YAML.index("\nformat:")] + "\n" + block + YAML[YAML.index("\ncolumns:") :]
+    rows = [["LFS 2025"], [], ["Region", "Reference day", "Employed", "Rate", "Remarks"], [None, None, "Men"]]
+    lines = [[*row, *[None] * (5 - len(row))] for row in [*rows, ["Nord", "2025-06-30", "1 200", "4,5 %", "-"]]]
+    body = "".join(";".join(value or "" for value in line) + "\n" for line in lines)
+    found = read(body.encode(), "lfs.csv", spec=layouts_of(text, tmp_path))
+    assert {key: (row["zone_code"], row["period"], row["value"]) for key, row in found.items()} == {
+        ("Nord", "male", "employed"): ("N", "2025-06-30", 1200.0),
+        ("Nord", "total", "rate"): ("N", "2025-06-30", 4.5),
+    }

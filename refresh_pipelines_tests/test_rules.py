@@ -157,7 +157,7 @@ CASES = [
     ("mode: merge", "▸history: true", "load.history: true is not available"),
     ("mode: merge", "▸drift: evolve", "load.drift: evolve is not available"),
     ("table: fred_economic", "expect: {▸change: 25%}", "expect.change: 25% is not available"),
-    (SCHEDULE, "{▸frequency: on_event}", "schedule.frequency: on_event is not available"),
+    (SCHEDULE, "{▸frequency: on_event}", "on_event goes with dropped files"),
 ]
 
 

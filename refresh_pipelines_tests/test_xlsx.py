@@ -58,7 +58,8 @@ def test_lines_above_the_header_are_skipped_and_fields_named_by_position(read):
         ("007", "007"), (" é\n", "é"),
         (dt.date(2026, 1, 31), "2026-01-31"),
         ("#N/A", "#N/A"),
-        (dt.datetime.fromisoformat("2026-01-31T06:30"), "2026-01-31T06:30:00"), (dt.time(6, 30), "06:30:00"), ("=not()", "=not()"),
+        (dt.datetime.fromisoformat("2026-01-31T06:30"), "2026-01-31T06:30:00"),
+        (dt.time(6, 30), "06:30:00"), ("=not()", "=not()"),
     ],
 )  # fmt: skip
 def test_a_cell_is_the_text_of_its_value(read, value, text):

@@ -1,12 +1,12 @@
 """The asset check `fresh`: red while a source is overdue.
 
-The sensor `overdue` reports it without a run. Dagster has no check without a step, and what the UI
-launches includes every check of its assets; there the step asks the same question as the sensor.
+The sensor `overdue` reports it without a run. Dagster has no check without a step, and adds every
+check of an asset to what the UI launches; there the step asks, after the refresh, what the sensor asks.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,6 +14,7 @@ import dagster as dg
 from refresh_pipelines.freshness import Verdict, judged, sentence
 from refresh_pipelines.orchestration.checks import FRESH
 from refresh_pipelines.orchestration.freshness import Freshness
+from refresh_pipelines.orchestration.internals import newest_checks
 from refresh_pipelines.orchestration.report import key_of, listed
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
@@ -37,13 +38,24 @@ def fresh_checks(
         wanted = [sources[key.asset_key] for key in context.selected_asset_check_keys]
         now = workshop.clock()
         freshness.reads.note(context.instance, now, wanted)
-        verdicts = freshness.verdicts(context.instance, wanted, now)
-        for spec in wanted:
-            verdict = verdicts.get(spec.source)
-            if verdict and verdict.overdue is not None:
-                yield result_of(spec, verdict)
+        for spec, verdict in news(context.instance, wanted, freshness.verdicts(context.instance, wanted, now)):
+            yield result_of(spec, verdict)
 
     return [fresh]
+
+
+def news(
+    instance: dg.DagsterInstance, specs: Sequence[SourceSpec], verdicts: Mapping[str, Verdict]
+) -> list[tuple[SourceSpec, Verdict]]:
+    """Return the verdicts that differ from those the instance holds: what turns red first, then what turns green.
+
+    Those on sources that never had any come last. An evaluation that was asked for and never came
+    holds nothing.
+    """
+    told = [(spec, one) for spec in specs if (one := verdicts.get(spec.source)) and one.overdue is not None]
+    held = newest_checks(instance, [key_of(spec) for spec, _ in told], FRESH, VERDICT)
+    new = [(spec, one) for spec, one in told if held.get(key_of(spec)) != one.identity]
+    return sorted(new, key=lambda pair: (not pair[1].overdue, key_of(pair[0]) not in held))
 
 
 def result_of(spec: SourceSpec, verdict: Verdict) -> dg.AssetCheckResult:

@@ -199,8 +199,15 @@ def switch_on(
 
 
 def newest_tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None = None) -> datetime | None:
-    """Return the due time of a schedule's newest tick, of those before an instant if one is given."""
-    return _tick(instance, schedule, before=before)
+    """Return the due time of the newest tick of a schedule that was looked at, before an instant if one is given.
+
+    One that broke off or failed was not: Dagster comes back to it, or leaves it behind for a newer one.
+    """
+    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
+    limit = before.timestamp() if before else None
+    looked_at = [TickStatus.SUCCESS, TickStatus.SKIPPED]
+    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=limit, limit=1, statuses=looked_at)
+    return _utc(found[0].timestamp) if found else None
 
 
 def first_tick_after(instance: dg.DagsterInstance, schedule: str, after: datetime) -> datetime | None:
@@ -227,13 +234,6 @@ def ticks_kept_days(instance: dg.DagsterInstance) -> int | None:
     """Return for how many days Dagster keeps the ticks of schedules, None for ever."""
     kept = instance.get_tick_retention_settings(InstigatorType.SCHEDULE).values()
     return min((days for days in kept if days >= 0), default=None)
-
-
-def _tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None) -> datetime | None:
-    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
-    limit = before.timestamp() if before else None
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=limit, limit=1)
-    return _utc(found[0].timestamp) if found else None
 
 
 def _states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:

@@ -14,9 +14,9 @@ import dagster as dg
 from refresh_pipelines.freshness import Verdict, clock
 from refresh_pipelines.orchestration.checks import FRESH
 from refresh_pipelines.orchestration.expire import expire_runs
-from refresh_pipelines.orchestration.fresh import VERDICT, result_of
+from refresh_pipelines.orchestration.fresh import news, result_of
 from refresh_pipelines.orchestration.freshness import Freshness
-from refresh_pipelines.orchestration.internals import newest_checks, shared_instance
+from refresh_pipelines.orchestration.internals import shared_instance
 from refresh_pipelines.orchestration.report import key_of, listed
 from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tools import Workshop
@@ -59,13 +59,9 @@ def report(
     Returns:
         How many were reported, and how many have to wait because the tick has reported enough.
     """
-    told = [spec for spec in specs if (one := verdicts.get(spec.source)) and one.overdue is not None]
-    held = newest_checks(instance, [key_of(spec) for spec in told], FRESH, VERDICT)
-    new = [spec for spec in told if held.get(key_of(spec)) != verdicts[spec.source].identity]
-    # What turns red first, then what turns green, and last what has been green from the start.
-    new.sort(key=lambda spec: (not verdicts[spec.source].overdue, key_of(spec) not in held))
-    for spec in new[:MOST_REPORTED]:
-        result = result_of(spec, verdicts[spec.source])
+    new = news(instance, specs, verdicts)
+    for spec, verdict in new[:MOST_REPORTED]:
+        result = result_of(spec, verdict)
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 asset_key=key_of(spec),
