@@ -20,14 +20,17 @@ from refresh_pipelines.window import UnknownPartition, Window, split_key, window
 _MOMENT = timedelta(microseconds=1)
 # After so long a failed build is tried again with the same inputs; then only new inputs or a person start one.
 PAUSES = (timedelta(minutes=10), timedelta(hours=1))
+# So long a change waits for refreshes of inputs to end: there may be a backfill of days, or always another one.
+PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The newest success of a partition: when it was reported, and the data version it left."""
+    """The newest success of a partition: when it was reported, the data version it left, and when rows last changed."""
 
     at: datetime
     version: str = ""
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,17 @@ def inputs_of(spec: SourceSpec, facts: Mapping[str, Facts]) -> str:
     return hashlib.sha256(json.dumps([spec.spec_hash, versions]).encode()).hexdigest()[:16]
 
 
+def changed_since(spec: SourceSpec, facts: Mapping[str, Facts], built: Built | None) -> datetime | None:
+    """Return the earliest change of an input that came after the newest build, None if nobody knows of one."""
+    changes = [
+        report.changed_at
+        for need in spec.requires
+        for report in facts.get(need.stem, Facts()).reports.values()
+        if report.changed_at and (built is None or report.changed_at > built.at)
+    ]
+    return min(changes, default=None)
+
+
 @dataclass(frozen=True)
 class Built:
     """The newest build that ended well: the inputs it began with, its run and when it was reported."""
@@ -239,7 +253,9 @@ def next_build(
     *,
     asked_for: Callable[[], str | None],
     failures: Callable[[], Sequence[datetime]],
-    under_way: Callable[[], str | None],
+    building: Callable[[], str | None],
+    refreshing: Callable[[], str | None],
+    changed: datetime | None,
     now: datetime,
 ) -> Build | Wait:
     """Decide whether a derived source is built now.
@@ -251,13 +267,16 @@ def next_build(
         asked_for: asked only if the inputs differ: which ones the newest build was requested for. Where a run
             reads another YAML than the sensor, they would differ for ever.
         failures: asked only if a build is wanted: when runs with the same inputs ended badly.
-        under_way: asked only then: a build or a refresh of an input that is queued or in progress, in words.
+        building: asked only then: a build that is queued or in progress, in words.
+        refreshing: the same of an input's refreshes, after which more may have changed.
+        changed: since when the build is wanted (`changed_since`).
     """
     if isinstance(gate, Closed):
         return Wait(f"closed: {gate.reason}")
     if built is not None and (built.inputs == inputs or asked_for() == inputs):
         return Wait(f"nothing changed since run {built.run_id[:8]}")
-    running = under_way()
+    patient = changed is None or now - changed <= PATIENCE
+    running = building() or (refreshing() if patient else None)
     if running:
         return Wait(running)
     ended = failures()

@@ -203,7 +203,7 @@ def test_the_io_manager_refuses_to_store_and_to_load_values():
         )
 
 
-def test_importing_the_definitions_opens_and_creates_nothing(tmp_path):
+def test_importing_the_definitions_opens_nothing_and_writes_only_what_the_sources_say(tmp_path):
     (tmp_path / "dagster.yaml").write_text("")
     code = (
         "import sys, psutil\n"
@@ -214,4 +214,5 @@ def test_importing_the_definitions_opens_and_creates_nothing(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["dagster.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"dagster.yaml", "data"}
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["last_good"]

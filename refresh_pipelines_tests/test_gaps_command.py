@@ -10,29 +10,34 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines_tests.catalogues import MINI
 
-DAILY = MINI + "partitions: {time: day, start: 2024-01-01, column: day}\n"
+# Due half a day ago, more or less: nobody waits for the newest tick any more, and the next one is far.
+HOUR = 0 if utc_now().hour >= 12 else 12
+TIMED = MINI.replace("frequency: daily", f'frequency: daily, time: "{HOUR:02}:00"')
+DAILY = TIMED + "partitions: {time: day, start: 2024-01-01, column: day}\n"
 DATA = "/example.org/data.csv"
 
 
 @pytest.fixture
 def away(home):
     """Return a home with two sources that nobody has looked at for three days."""
-    home.add({"benin/days.yaml": DAILY, "benin/whole.yaml": MINI})
+    home.add({"benin/days.yaml": DAILY, "benin/whole.yaml": TIMED})
     specs = [load_catalogue([home.folder / "catalog"]).find(name) for name in ("days", "whole")]
-    Rhythms(home.folder / "data").note(specs, midnight() - timedelta(days=2, hours=1), lambda spec: None)
+    Rhythms(home.folder / "data").note(specs, newest() - timedelta(days=2, hours=1), lambda spec: None)
     home.sandbox.override(DATA, b"day,value\n" + b"".join(f"{day},1\n".encode() for day in days()))
     home.environ["REFRESH_CATALOG"] = "catalog"
     return home
 
 
-def midnight():
-    """Return the newest tick of a daily source that is no longer waited for."""
-    return (utc_now() - timedelta(minutes=31)).replace(hour=0, minute=0, second=0, microsecond=0)
+def newest():
+    """Return the newest tick."""
+    now = utc_now()
+    tick = now.replace(hour=HOUR, minute=0, second=0, microsecond=0)
+    return tick if tick <= now else tick - timedelta(days=1)
 
 
 def days():
     """Return the days that the three ticks up to then ask for, oldest first."""
-    return [f"{midnight() - timedelta(days=back):%Y-%m-%d}" for back in (3, 2, 1)]
+    return [f"{newest() - timedelta(days=back):%Y-%m-%d}" for back in (3, 2, 1)]
 
 
 def items(home, *args):
@@ -57,7 +62,7 @@ def test_programs_get_one_item_for_each_tick_and_missing_partition(away):
     assert set(found[0]) == {"source", "group", "tick", "verdict", "reason", "run_id", "partition"}
     assert [item["verdict"] for item in found] == ["gap"] * 3 + ["missing"] * 3
     assert [item["partition"] for item in found[3:]] == days()
-    assert found[0]["tick"] == f"{midnight() - timedelta(days=2):%Y-%m-%dT00:00:00Z}"
+    assert found[0]["tick"] == f"{newest() - timedelta(days=2):%Y-%m-%dT%H:00:00Z}"
 
 
 def test_filling_refreshes_what_is_missing_once(away):
@@ -116,6 +121,6 @@ def test_a_wrong_age_is_a_usage_error(home, since, said):
 
 
 def test_since_narrows_what_is_compared(away):
-    since = (midnight() - timedelta(hours=1)).isoformat()
+    since = (newest() - timedelta(hours=1)).isoformat()
     assert [item["verdict"] for item in items(away, "whole", "--since", since)] == ["gap"]
     assert items(away, "whole", "--since", "1s") == []

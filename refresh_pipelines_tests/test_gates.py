@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from refresh_pipelines.expected import Since, expectation
 from refresh_pipelines.gates import (
+    PATIENCE,
     PAUSES,
     Build,
     Built,
@@ -18,6 +19,7 @@ from refresh_pipelines.gates import (
     Open,
     Report,
     Wait,
+    changed_since,
     gate_of,
     inputs_of,
     next_build,
@@ -236,7 +238,15 @@ PASSED = Open()
 
 
 def build(gate=PASSED, inputs="new", built=BUILT, **changes):
-    values = {"asked_for": lambda: "old", "failures": list, "under_way": lambda: None, "now": NOW, **changes}
+    values = {
+        "asked_for": lambda: "old",
+        "failures": list,
+        "building": lambda: None,
+        "refreshing": lambda: None,
+        "changed": NOW,
+        "now": NOW,
+        **changes,
+    }
     return next_build(gate, inputs, built, **values)
 
 
@@ -246,11 +256,11 @@ def test_changed_inputs_behind_an_open_gate_are_built():
 
 
 def test_a_closed_gate_builds_nothing_and_asks_nothing_more():
-    assert build(Closed("why"), under_way=never, failures=never, asked_for=never) == Wait("closed: why")
+    assert build(Closed("why"), building=never, failures=never, asked_for=never) == Wait("closed: why")
 
 
 def test_unchanged_inputs_build_nothing_and_ask_nothing_more():
-    found = build(inputs="old", under_way=never, failures=never, asked_for=never)
+    found = build(inputs="old", building=never, failures=never, asked_for=never)
     assert found == Wait("nothing changed since run run-0001")
 
 
@@ -258,8 +268,30 @@ def test_inputs_that_the_newest_build_was_requested_for_are_not_requested_again(
     assert build(asked_for=lambda: "new") == Wait("nothing changed since run run-0001")
 
 
-def test_a_run_that_is_under_way_is_waited_for():
-    assert build(under_way=lambda: "waits for run 1", failures=never) == Wait("waits for run 1")
+def test_a_build_and_refreshes_of_inputs_that_are_under_way_are_waited_for():
+    assert build(building=lambda: "run 1 builds it", refreshing=never, failures=never) == Wait("run 1 builds it")
+    assert build(refreshing=lambda: "waits for run 1", failures=never) == Wait("waits for run 1")
+
+
+def test_a_change_waits_for_other_refreshes_for_an_hour_and_no_longer():
+    changed = NOW - PATIENCE
+    assert build(refreshing=lambda: "waits for run 1", changed=changed) == Wait("waits for run 1")
+    assert build(refreshing=never, changed=changed - timedelta(seconds=1)) == Build("new", 1)
+
+
+def test_a_build_is_wanted_since_the_first_change_after_the_newest_one():
+    known = {
+        "pair": Facts(
+            None,
+            {
+                "left": Report(NOW, "a", NOW - timedelta(hours=3)),
+                "right": Report(NOW, "b", NOW - 2 * DAY),
+            },
+        )
+    }
+    assert changed_since(DERIVED, known, BUILT) == NOW - timedelta(hours=3)
+    assert changed_since(DERIVED, known, None) == NOW - 2 * DAY
+    assert changed_since(DERIVED, known, Built("new", "run", NOW)) is None
 
 
 def test_a_failed_build_is_tried_again_after_ten_minutes_and_an_hour_and_then_left():

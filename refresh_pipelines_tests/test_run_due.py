@@ -1,5 +1,6 @@
 """`refresh run --due`: another clock than Dagster's, for instance system cron every five minutes."""
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -7,11 +8,23 @@ from datetime import timedelta
 import pytest
 from filelock import FileLock
 
+from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.clock import utc_now
+from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines_tests.catalogues import MINI
 from refresh_pipelines_tests.command_home import ROOT
 
 DATA = "/example.org/data.csv"
+MADE = """\
+description: made from another
+requires: [{source: mini}]
+derive:
+  query: SELECT day, value FROM raw.mini
+columns:
+  day: {type: date}
+  value: {type: double}
+merge_key: [day]
+"""
 ROWS = b"day,value\n2026-01-01,1\n"
 
 
@@ -92,13 +105,38 @@ def test_while_another_one_is_at_work_it_starts_nothing(mini):
 
 
 def test_gaps_see_what_it_ran(mini):
-    from refresh_pipelines.catalogue import load_catalogue  # noqa: PLC0415
-    from refresh_pipelines.rhythms import Rhythms  # noqa: PLC0415
-
     spec = load_catalogue([mini.folder / "catalog"]).find("mini")
-    Rhythms(mini.folder / "data").note([spec], utc_now() - timedelta(hours=23), lambda spec: None)
+    midnight = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    Rhythms(mini.folder / "data").note([spec], midnight - timedelta(hours=1), lambda spec: None)
     mini.refresh("run", "--due", "mini")
     assert [item["verdict"] for item in mini.items("gaps", "mini")] == ["run"]
+
+
+def test_dropped_files_are_looked_for(home):
+    home.add(
+        {
+            "autoload/files.yaml": MINI.replace(
+                'request: {url: "https://example.org/data.csv"}', "request: {drop: {url: drops}}"
+            ).replace("frequency: daily", "frequency: on_event")
+            + "partitions: {dynamic: arrival_day}\n"
+        }
+    )
+    (home.folder / "drops").mkdir()
+    assert home.items("run", "--due", "files") == []
+    file = home.folder / "drops/one.csv"
+    file.write_bytes(ROWS)
+    yesterday = (utc_now() - timedelta(days=1)).timestamp()
+    os.utime(file, (yesterday, yesterday))
+    [item] = home.items("run", "--due", "files")
+    assert (item["outcome"], item["fetched"], item["trigger"]) == ("loaded", 1, "schedule")
+    assert home.items("run", "--due", "files") == []
+
+
+def test_what_is_derived_is_built_when_its_inputs_have_changed(mini):
+    mini.add({"benin/made.yaml": MADE})
+    found = [(item["source"], item["outcome"]) for item in mini.items("run", "--due", "--group", "benin")]
+    assert found == [("mini", "loaded"), ("made", "loaded")]
+    assert mini.items("run", "--due", "--group", "benin") == []
 
 
 @pytest.mark.e2e

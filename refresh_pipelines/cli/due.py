@@ -105,9 +105,8 @@ def _run(
     for run_id in due.cancel:
         cancel_run(instance, run_id, "overlap: cancel; `refresh run --due` takes its place")
     if not due.orders:
-        yield Outcome(
-            spec.source, spec.group, None, "blocked", message=f"{spec.name}: {due.reason}", trigger="schedule"
-        )
+        message = f"{spec.name}: {due.reason.removeprefix('blocked: ')}"
+        yield Outcome(spec.source, spec.group, None, "blocked", message=message, trigger="schedule")
     return (yield from run_orders(instance, due.orders, settings, shown))
 
 

@@ -63,7 +63,7 @@ def plan(names: tuple[str, ...], group: str | None, at_text: str | None, count: 
         print_json(items, ok=True, peaks=[_peak(peak) for peak in peaks])
         return
     for item in items:
-        _print(item)
+        _print(item, "at that time" if at_text else "now")
     _print_peaks(peaks)
     if not settings.schedules_enabled:
         click.echo("\nREFRESH_SCHEDULES_ENABLED is false: every tick is skipped.")
@@ -150,7 +150,7 @@ def _peak(peak: Peak) -> dict[str, Any]:
     return {"at": peak.at.isoformat(), "count": len(peak.sources), "hosts": peak.hosts, "sources": list(peak.sources)}
 
 
-def _print(item: Mapping[str, Any]) -> None:
+def _print(item: Mapping[str, Any], when: str) -> None:
     name = f"{item['group']}/{item['source']}"
     if item["why_no_fires"]:
         click.echo(f"{name}: {item['why_no_fires']}")
@@ -161,7 +161,7 @@ def _print(item: Mapping[str, Any]) -> None:
     click.echo(f"{name}: {item['cron']} {item['timezone']}{jitter}{said}")
     for fire in item["fires"]:
         click.echo(f"  {_fire_text(fire)}")
-    click.echo(f"  now: {_now_text(item['now'])}")
+    click.echo(f"  {when}: {_now_text(item['now'])}")
 
 
 def _fire_text(fire: Mapping[str, Any]) -> str:

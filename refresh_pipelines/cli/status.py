@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +19,9 @@ from refresh_pipelines.cli.common import (
     print_table,
     read_catalogue,
 )
+from refresh_pipelines.freshness import Late, Verdict, sentence
 from refresh_pipelines.problems import did_you_mean
+from refresh_pipelines.spec import SourceSpec
 
 _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN")
 
@@ -34,12 +37,14 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     before is overdue. Times are UTC.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
-    from refresh_pipelines.orchestration.status import status_items  # noqa: PLC0415
+    from refresh_pipelines.orchestration.status import status_items, verdicts_of  # noqa: PLC0415
 
     settings = load_settings()
     catalogue = read_catalogue(settings)
     with open_instance(settings) as instance:
-        items = status_items(instance, catalogue, datetime.now(timezone.utc), settings)
+        now = datetime.now(timezone.utc)
+        verdicts = verdicts_of(instance, catalogue, now, settings)
+        items = status_items(instance, catalogue, now, settings, verdicts)
     items = _only(items, names)
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)
@@ -52,9 +57,27 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
             click.echo("REFRESH_SCHEDULES_ENABLED is false: no schedule or sensor requests a run.\n")
         grey = [number for number, state in enumerate(states) if state == "blocked"]
         print_table(_HEADERS, [_row(item, state) for item, state in zip(items, states, strict=True)], grey)
+        _print_overdue(chosen, verdicts)
         print_blocked(blocked)
         print_stale(catalogue, {item["source"] for item in items})
     sys.exit(0 if ok else 1)
+
+
+def _print_overdue(specs: list[SourceSpec], verdicts: Mapping[str, Verdict]) -> None:
+    """Say of each overdue source since when, by which limit, and what to do."""
+    late = [(spec, verdict) for spec in specs if (verdict := verdicts.get(spec.source)) and verdict.late]
+    for spec, verdict in late:
+        more = len(verdict.late) - 1
+        rest = f", and {more} more partition{'s' if more > 1 else ''}" if more else ""
+        click.echo(f"\nOverdue: {sentence(spec, verdict.late[0])}{rest}.\n  {_todo(spec, verdict.late[0])}")
+
+
+def _todo(spec: SourceSpec, late: Late) -> str:
+    why = f"`refresh history {spec.source}` shows what its last refreshes did"
+    if late.limit == "changed":
+        return f"The upstream has served the same since then: look at it; {why}."
+    run = f"refresh run {spec.source}{' --missing' if late.never and late.key else ''}"
+    return f"`{run}` tries now; {why}."
 
 
 def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ def standing(
     tick = rhythm.newest(at)
     since = since_of(reads.changes().get(spec.source, ()))
     if since is None or tick < since.enabled_at:
-        return Standing("nothing", "no tick has been due since the source was first seen", tick)
+        return Standing("nothing", "no tick has been due since the source was first seen")
     looked = newest_tick(instance, schedule_name(spec))
     if looked is not None and looked >= tick:
         return Standing("nothing", "the newest tick was looked at", tick)

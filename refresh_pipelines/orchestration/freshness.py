@@ -17,10 +17,10 @@ from refresh_pipelines.freshness import Facts, Verdict, freshness_of, judged
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import paused_sources
-from refresh_pipelines.orchestration.reads import Reads
+from refresh_pipelines.orchestration.reads import Reads, first_refreshed
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.pauses import pauses
-from refresh_pipelines.rhythms import Change, since_of
+from refresh_pipelines.rhythms import since_of
 from refresh_pipelines.spec import SourceSpec
 
 _MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -75,9 +75,16 @@ class Freshness:
         changes = self.reads.changes()
         out = {}
         for spec in wanted:
-            since = _since(changes.get(spec.source, ()), resumed.get(spec.source), now)
-            out[spec.source] = self._verdict(instance, spec, since, newest.get(spec.source, ()), now)
+            known, found = changes.get(spec.source), newest.get(spec.source, ())
+            since = since_of(known or (), resumed.get(spec.source)) or self._since(instance, spec, found, now)
+            out[spec.source] = self._verdict(instance, spec, since, found, now)
         return out
+
+    def _since(
+        self, instance: dg.DagsterInstance, spec: SourceSpec, newest: Sequence[_Success], now: datetime
+    ) -> Since:
+        """Return from when the ticks count of a source that nobody has noted yet; `Reads.note` would note the same."""
+        return Since(first_refreshed(instance, spec) or now) if newest and rhythm_of(spec) else Since(now)
 
     def _resumed(self) -> dict[str, datetime]:
         """Return when each source was resumed last; one reading for all of them."""
@@ -173,10 +180,6 @@ class _Past:
                 if not page.has_more:
                     break
                 cursor = page.cursor
-
-
-def _since(changes: Sequence[Change], resumed_at: datetime | None, now: datetime) -> Since:
-    return since_of(changes, resumed_at) or Since(now, resumed_at)
 
 
 def _no_later(found: datetime, at: datetime) -> datetime | None:

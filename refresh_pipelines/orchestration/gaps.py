@@ -152,9 +152,10 @@ def refreshed_since(
     out: set[str | None] = set()
     for first in range(0, len(keys), _AT_ONCE):
         some = [key for key in keys[first : first + _AT_ONCE] if key is not None]
-        wanted = dg.AssetRecordsFilter(key_of(spec), asset_partitions=some or None, after_timestamp=at.timestamp())
-        records = instance.fetch_materializations(wanted, limit=10_000 if some else 1).records
-        out |= {record.partition_key if some else None for record in records}
+        for asset in (key_of(spec), *former_keys(spec)):
+            wanted = dg.AssetRecordsFilter(asset, asset_partitions=some or None, after_timestamp=at.timestamp())
+            records = instance.fetch_materializations(wanted, limit=10_000 if some else 1).records
+            out |= {record.partition_key if some else None for record in records}
     return out
 
 

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import dagster as dg
 
 from refresh_pipelines.catalogue import load_catalogue
-from refresh_pipelines.gates import Build, Built, Closed, Facts, Open, Report, Wait, gate_of, inputs_of, next_build
+from refresh_pipelines.gates import (
+    Build,
+    Built,
+    Closed,
+    Facts,
+    Open,
+    Report,
+    Wait,
+    changed_since,
+    gate_of,
+    inputs_of,
+    next_build,
+)
 from refresh_pipelines.lineage import required_of
 from refresh_pipelines.orchestration.checks import own_checks
 from refresh_pipelines.orchestration.reads import UNDER_WAY, Reads
@@ -25,8 +37,6 @@ from refresh_pipelines.spec import SourceSpec
 
 # SQLite takes a limited number of values in one statement.
 _AT_ONCE = 500
-# Longer than that no build waits for the end of an input's run: it may be a backfill of days.
-PATIENCE = timedelta(hours=1)
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MATERIALIZED = dg.DagsterEventType.ASSET_MATERIALIZATION
 
@@ -103,8 +113,12 @@ def _read(instance: dg.DagsterInstance, spec: SourceSpec, newest: dg.EventLogRec
 
 def _report(record: dg.EventLogRecord) -> Report:
     event = record.asset_materialization
-    version = (event.tags or {}).get(DATA_VERSION_TAG, "") if event else ""
-    return Report(datetime.fromtimestamp(record.timestamp, timezone.utc), version)
+    at = datetime.fromtimestamp(record.timestamp, timezone.utc)
+    if event is None:
+        return Report(at)
+    changed = event.metadata.get("refresh/changed_at")
+    changed_at = datetime.fromisoformat(str(changed.value)) if changed else None
+    return Report(at, (event.tags or {}).get(DATA_VERSION_TAG, ""), changed_at)
 
 
 @dataclass(frozen=True)
@@ -207,7 +221,9 @@ def _decide(
         built,
         asked_for=lambda: _tag(instance, built.run_id) if built else None,
         failures=lambda: _failures(instance, spec, inputs, built),
-        under_way=lambda: _under_way(instance, spec, gates.sources, now),
+        building=lambda: _building(instance, spec),
+        refreshing=lambda: _refreshing(instance, required_of(spec, gates.sources)),
+        changed=changed_since(spec, facts, built),
         now=now,
     )
 
@@ -237,19 +253,20 @@ def _failures(instance: dg.DagsterInstance, spec: SourceSpec, inputs: str, built
     return [at for at in ended if built is None or at > built.at]
 
 
-def _under_way(
-    instance: dg.DagsterInstance, spec: SourceSpec, sources: Mapping[str, SourceSpec], now: datetime
-) -> str | None:
-    """Say which run the build waits for: one of its own, or one of an input, after which more may have changed."""
-    filters = dg.RunsFilter(statuses=list(UNDER_WAY), created_after=now - PATIENCE)
-    runs = instance.get_runs(filters)
-    for one in (spec, *required_of(spec, sources)):
-        found = next((run for run in runs if _concerns(run, one)), None)
-        if found and one is spec:
-            return f"run {found.run_id[:8]} builds it already"
-        if found:
-            return f"waits for run {found.run_id[:8]} of {one.name} to end"
-    return None
+def _building(instance: dg.DagsterInstance, spec: SourceSpec) -> str | None:
+    found = _run_of(instance, [spec])
+    return f"run {found[0].run_id[:8]} builds it already" if found else None
+
+
+def _refreshing(instance: dg.DagsterInstance, required: Sequence[SourceSpec]) -> str | None:
+    found = _run_of(instance, required)
+    return f"waits for run {found[0].run_id[:8]} of {found[1].name} to end" if found else None
+
+
+def _run_of(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> tuple[dg.DagsterRun, SourceSpec] | None:
+    """Return a run of one of the sources that is queued or in progress, whoever launched it."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY)))
+    return next(((run, spec) for spec in specs for run in runs if _concerns(run, spec)), None)
 
 
 def _concerns(run: dg.DagsterRun, spec: SourceSpec) -> bool:

@@ -42,7 +42,7 @@ def overdue_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
         verdicts = freshness.verdicts(instance, specs, now)
         reported, waiting = report(instance, specs, verdicts)
         if reported:
-            write_status_file(instance, workshop.settings)
+            write_status_file(instance, workshop.settings, now)
         parts = [_overdue(specs, verdicts, switched_on=workshop.settings.schedules_enabled)]
         parts += [f"{waiting} verdicts wait for the next tick"] if waiting else []
         parts += [f"expired in the queue: {listed(expired)}"] if expired else []

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
 
 from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.clock import utc_now
+from refresh_pipelines.freshness import Verdict
 from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.pause import paused_sources
+from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
 from refresh_pipelines.outcome import Outcome
@@ -29,10 +34,38 @@ _FIELDS = (
 )  # fmt: skip
 
 
+def verdicts_of(
+    instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime, settings: Settings, *, note: bool = False
+) -> dict[str, Verdict]:
+    """Return how fresh each source is, as the check `fresh` has it; those that are not judged are left out.
+
+    Args:
+        instance: whose event log is asked.
+        catalogue: the sources.
+        now: the time it is.
+        settings: where the operational store is, and whether schedules are switched on.
+        note: write into the schedule-change log what is new in the catalogue: from then on its ticks count.
+    """
+    specs = list(catalogue.sources.values())
+    reads = Reads(specs, settings)
+    if note:
+        reads.note(instance, now)
+    return Freshness(reads).verdicts(instance, specs, now)
+
+
 def status_items(
-    instance: dg.DagsterInstance, catalogue: Catalogue, now: datetime, settings: Settings
+    instance: dg.DagsterInstance,
+    catalogue: Catalogue,
+    now: datetime,
+    settings: Settings,
+    verdicts: Mapping[str, Verdict] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return one item per source (design §11). What no mechanism measures yet is null, not a guess."""
+    """Return one item per source (design §11). What no mechanism measures yet is null, not a guess.
+
+    `verdicts` are those of `verdicts_of`, for who has them already.
+    """
+    if verdicts is None:
+        verdicts = verdicts_of(instance, catalogue, now, settings)
     specs = list(catalogue.sources.values())
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
     wanted = [key for own in keys.values() for key in own]
@@ -40,15 +73,19 @@ def status_items(
     paused = paused_sources(instance, settings, specs)
     items = [_item(instance, spec, now, known=not seen.isdisjoint(keys[spec.source]), paused=paused) for spec in specs]
     for item in items:
+        verdict = verdicts.get(item["source"])
+        item["overdue"] = bool(verdict and verdict.overdue)
         stale = catalogue.stale.get(item["source"])
         item["stale_yaml"] = _iso(stale.good_at) if stale else None
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
 
 
-def write_status_file(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Rewrite `data/status.json` in one step, so that a reader never sees half of it."""
-    now = datetime.now(timezone.utc)
-    items = status_items(instance, working_catalogue(settings), now, settings)
+def write_status_file(instance: dg.DagsterInstance, settings: Settings, now: datetime | None = None) -> None:
+    """Rewrite `data/status.json` in one step, so that a reader never sees half of it; `now` is the time it is."""
+    now = now or utc_now()
+    catalogue = working_catalogue(settings)
+    verdicts = verdicts_of(instance, catalogue, now, settings, note=True)
+    items = status_items(instance, catalogue, now, settings, verdicts)
     at = now.isoformat(timespec="seconds")
     path = settings.data_dir / "status.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +115,7 @@ def _item(
         "last_run_id": last.run_id if last else None,
         "next_run_at": None if is_paused or not spec.enabled else _iso(_next_run(spec, now)),
         "last_scheduled_run_at": _iso(_last_scheduled(instance, spec)),
-        "overdue": _overdue(spec, last_success_at, now),
+        "overdue": False,
         "breaker": None,
         "consecutive_failures": _failures_in_a_row(outcomes),
         "score": None,
@@ -102,12 +139,6 @@ def _failures_in_a_row(outcomes: list[Outcome]) -> int:
             break
         count += outcome.outcome == "failed"
     return count
-
-
-def _overdue(spec: SourceSpec, last_success_at: datetime | None, now: datetime) -> bool:
-    """Whether the last success is older than `freshness.checked`; never loaded is not overdue yet."""
-    limit = spec.freshness.checked
-    return bool(spec.enabled and limit is not None and last_success_at and now - last_success_at > limit)
 
 
 def _next_run(spec: SourceSpec, now: datetime) -> datetime | None:

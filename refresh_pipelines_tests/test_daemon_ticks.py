@@ -1,0 +1,143 @@
+"""Real daemons with a schedule of every minute, one killed and one suspended across due ticks; run by `make e2e`.
+
+Both at once, each with a history of its own: most of the time is waiting for minutes to pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from refresh_pipelines.orchestration.instance import open_instance
+from refresh_pipelines.sandbox import Sandbox
+from refresh_pipelines.settings import SAMPLES, Settings
+from refresh_pipelines_tests.catalogues import write
+from refresh_pipelines_tests.dagster_bench import wait_until
+from refresh_pipelines_tests.served import command, copied, environment
+
+pytestmark = pytest.mark.e2e
+MINUTE = timedelta(minutes=1)
+
+
+class Ticking:
+    """A copy of the repository with one source that is due each minute, and a daemon in a session of its own."""
+
+    def __init__(self, root, sandbox):
+        copied(root)
+        source = (root / "refresh_pipelines/catalog/worldenergy/sodir_facilities.yaml").read_text()
+        start = source.index("schedule:")
+        end = source.index("\n", start)
+        text = source[:start] + 'schedule: {cron: "* * * * *", catch_up: latest}\ntable: ticking' + source[end:]
+        write(root / "mine", {"worldenergy/ticking.yaml": text})
+        self.root, self.log = root, root / "daemon.log"
+        self.more = {"REFRESH_UPSTREAM": sandbox.base, "REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}
+        settings = Settings.load({"REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}, root=root)
+        before = {name: os.environ.get(name) for name in ("DAGSTER_HOME",)}
+        here = Path.cwd()
+        try:
+            self.instance = open_instance(settings)
+        finally:
+            os.chdir(here)
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+    def start(self):
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [".venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"],
+                cwd=self.root,
+                env=environment(self.root, **self.more),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def signal(self, number):
+        """Send a signal to the daemon, its code server and its runs: all that a machine takes with it."""
+        os.killpg(self.process.pid, number)
+
+    def runs(self):
+        assert self.process.poll() is None, self.log.read_text()
+        return self.instance.get_runs(dg.RunsFilter(tags={"refresh/source": "ticking"}))
+
+    def first(self):
+        """Return the first run once it has ended."""
+        return next((run for run in self.runs() if run.is_finished), None)
+
+    def run_for_more_than(self, ticks):
+        """Return the first run that stands for so many ticks, once it has ended."""
+        found = [run for run in self.runs() if int(run.tags.get("refresh/coalesced", "1")) >= ticks]
+        return next((run for run in found if run.is_finished), None)
+
+    def gaps(self):
+        done = command(self.root, ".venv/bin/refresh", "gaps", "ticking", "--json", **self.more)
+        return json.loads(done.stdout)["items"]
+
+
+@pytest.fixture
+def ticking(tmp_path):
+    """Return a function that makes a place with a daemon, all of which end with the test."""
+    made = []
+    with Sandbox(SAMPLES) as sandbox:
+
+        def make(name):
+            made.append(Ticking(tmp_path / name, sandbox))
+            made[-1].start()
+            return made[-1]
+
+        yield make
+        for one in made:
+            for number in (signal.SIGCONT, signal.SIGKILL):
+                try:
+                    one.signal(number)
+                except ProcessLookupError:
+                    break
+            one.process.wait(30)
+            one.instance.dispose()
+
+
+def passed(until):
+    return lambda: datetime.now(timezone.utc) >= until
+
+
+def test_killed_and_suspended_daemons_leave_no_tick_unexplained(ticking):
+    killed, suspended = ticking("killed"), ticking("suspended")
+    for one in (killed, suspended):
+        wait_until(one.first, 150, "the first run to end")
+    killed.signal(signal.SIGKILL)
+    suspended.signal(signal.SIGSTOP)
+    killed.process.wait(30)
+
+    away = datetime.now(timezone.utc)
+    back = away.replace(second=5, microsecond=0) + 3 * MINUTE
+    wait_until(passed(back), 240, "two ticks to be missed, or three")
+    killed.start()
+    suspended.signal(signal.SIGCONT)
+    for one in (killed, suspended):
+        run = wait_until(lambda one=one: one.run_for_more_than(2), 120, "a run for several ticks")
+        assert run.status is dg.DagsterRunStatus.SUCCESS
+        everything_is_explained(one, away, back)
+
+
+def everything_is_explained(one, away, back):
+    run_keys = Counter(run.tags["dagster/run_key"] for run in one.runs())
+    assert set(run_keys.values()) == {1}
+    items = one.gaps()
+    ticks = [datetime.fromisoformat(item["tick"].replace("Z", "+00:00")) for item in items if item["tick"]]
+    due = [away.replace(second=0, microsecond=0) + n * MINUTE for n in range(1, 4)]
+    assert {at for at in due if at <= back} <= set(ticks)
+    verdicts = Counter(item["verdict"] for item in items)
+    assert set(verdicts) <= {"run", "skipped", "coalesced", "pending", "expired", "gap", "made_up"}, verdicts
+    assert verdicts["run"] >= 2, items
+    assert verdicts["coalesced"] >= 1, items
+    assert verdicts["gap"] == 0, items
+    assert len(ticks) == len(set(ticks))
+    assert all(later - earlier == MINUTE for earlier, later in zip(sorted(ticks), sorted(ticks)[1:], strict=False))
