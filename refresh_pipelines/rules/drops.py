@@ -22,7 +22,7 @@ def check_drop(draft: Draft) -> Iterator[Problem]:
     if drop is None:
         if frequency == "on_event" and draft.request and "request" not in draft.bad:
             hint = "request.drop names the folder in which they arrive"
-            yield draft.problem(("schedule", "frequency"), "on_event goes with dropped files", hint)
+            yield draft.problem(("schedule", "frequency"), "on_event goes with dropped files", hint, key=True)
         return
     yield from _check_around(draft, frequency)
     yield from _check_url(draft, drop)
