@@ -84,14 +84,6 @@ def test_a_failing_source_exits_1_until_it_succeeds(home):
     assert home.refresh("status").exit_code == 0
 
 
-def test_a_success_older_than_the_limit_is_overdue(home):
-    home.add({"benin/late.yaml": MINI + "freshness: {checked: 0s}\n"})
-    home.sandbox.override("/example.org/data.csv", b"day,value\n2026-01-01,1\n")
-    home.refresh("run", "late")
-    result = home.refresh("status", "late")
-    assert (result.exit_code, "overdue" in row_of(result, "late")) == (1, True)
-
-
 def test_broken_and_disabled_sources_are_listed_as_such(home):
     home.add({"benin/bad.yaml": MINI + "ownr: me\n", "benin/off.yaml": MINI + "enabled: false\n"})
     result = home.refresh("status")

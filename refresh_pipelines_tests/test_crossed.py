@@ -42,6 +42,7 @@ def keys(*periods, stations=STATIONS):
 
 
 def tick(bench, at):
+    bench.now = at
     repository = bench.definitions().get_repository_def()
     context = dg.build_schedule_context(bench.instance, scheduled_execution_time=at, repository_def=repository)
     return repository.get_schedule_def("grid_schedule").evaluate_tick(context).run_requests

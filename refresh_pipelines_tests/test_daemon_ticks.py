@@ -73,9 +73,12 @@ class Ticking:
         return next((run for run in self.runs() if run.is_finished), None)
 
     def run_for_more_than(self, ticks):
-        """Return the first run that stands for so many ticks, once it has ended."""
+        """Return the first run that stands for so many ticks and has ended well.
+
+        Where its launch failed, because a code server had ended while it was suspended, that is Dagster's second try.
+        """
         found = [run for run in self.runs() if int(run.tags.get("refresh/coalesced", "1")) >= ticks]
-        return next((run for run in found if run.is_finished), None)
+        return next((run for run in found if run.is_success), None)
 
     def gaps(self):
         done = command(self.root, ".venv/bin/refresh", "gaps", "ticking", "--json", **self.more)
@@ -122,13 +125,13 @@ def test_killed_and_suspended_daemons_leave_no_tick_unexplained(ticking):
     killed.start()
     suspended.signal(signal.SIGCONT)
     for one in (killed, suspended):
-        run = wait_until(lambda one=one: one.run_for_more_than(2), 120, "a run for several ticks")
-        assert run.status is dg.DagsterRunStatus.SUCCESS
+        wait_until(lambda one=one: one.run_for_more_than(2), 150, "a run for several ticks")
         everything_is_explained(one, away, back)
 
 
 def everything_is_explained(one, away, back):
-    run_keys = Counter(run.tags["dagster/run_key"] for run in one.runs())
+    first_tries = [run for run in one.runs() if run.parent_run_id is None]
+    run_keys = Counter(run.tags["dagster/run_key"] for run in first_tries)
     assert set(run_keys.values()) == {1}
     items = one.gaps()
     ticks = [datetime.fromisoformat(item["tick"].replace("Z", "+00:00")) for item in items if item["tick"]]

@@ -1,6 +1,7 @@
 """What changes with very many sources: whose job a schedule targets. Times are the benchmark's business."""
 
 import gc
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS
+from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.catalogues import MINI, errors, write
 
@@ -31,7 +33,8 @@ def definitions(folder, size):
     catalogue = load_catalogue([write(folder / "catalog", files)])
     assert not errors(catalogue)
     assert len(catalogue.sources) == size
-    return build_definitions(Settings.load({}, root=folder), catalogue)
+    settings = Settings.load({}, root=folder)
+    return build_definitions(settings, catalogue, workshop=Workshop(settings, clock=lambda: AT))
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,17 @@ def many(tmp_path_factory):
     return definitions(tmp_path_factory.mktemp("many"), MOST_OWN_TARGETS + 1).get_repository_def()
 
 
-def requests(repository, name):
-    context = dg.build_schedule_context(scheduled_execution_time=AT, repository_def=repository)
-    return repository.get_schedule_def(f"{name}_0_schedule").evaluate_tick(context).run_requests
+@pytest.fixture
+def requests(many, tmp_path, empty_history):
+    """Return what a tick of a source requests."""
+    shutil.copytree(empty_history, tmp_path / "history")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "history")) as instance:
+
+        def evaluate(name):
+            context = dg.build_schedule_context(instance, scheduled_execution_time=AT, repository_def=many)
+            return many.get_schedule_def(f"{name}_0_schedule").evaluate_tick(context).run_requests
+
+        yield evaluate
 
 
 def test_up_to_300_sources_each_schedule_has_a_job_of_its_own(tmp_path):
@@ -67,8 +78,8 @@ def test_above_300_sources_all_schedules_share_the_job_of_all_assets(many):
         ("town", None, "Oslo", "Rome"),
     ],
 )
-def test_a_tick_on_the_shared_job_requests_its_own_asset_only(many, name, partition, first, last):
-    [request] = requests(many, name)
+def test_a_tick_on_the_shared_job_requests_its_own_asset_only(requests, name, partition, first, last):
+    [request] = requests(name)
     assert list(request.asset_selection) == [KEY[name]]
     assert request.partition_key == partition
     assert request.tags.get("dagster/asset_partition_range_start") == first
@@ -76,8 +87,8 @@ def test_a_tick_on_the_shared_job_requests_its_own_asset_only(many, name, partit
     assert request.tags["refresh/source"] == f"{name}_0"
 
 
-def test_the_request_is_one_that_the_shared_job_can_run(many):
-    [request] = requests(many, "day")
+def test_the_request_is_one_that_the_shared_job_can_run(many, requests):
+    [request] = requests("day")
     job = many.get_job(request.job_name or "__ASSET_JOB").get_subset(asset_selection={KEY["day"]})
     assert set(job.asset_layer.selected_asset_keys) == {KEY["day"]}
     assert request.tags["dagster/partition"] == "2026-06-14"

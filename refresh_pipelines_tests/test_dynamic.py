@@ -32,6 +32,7 @@ def serve(sandbox, *drops):
 
 
 def tick(bench, source="drops"):
+    bench.now = AT
     repository = bench.definitions().get_repository_def()
     context = dg.build_schedule_context(bench.instance, scheduled_execution_time=AT, repository_def=repository)
     data = repository.get_schedule_def(f"{source}_schedule").evaluate_tick(context)

@@ -115,7 +115,7 @@ def test_a_partial_refresh_is_told_once(sites, upstream, receiver):
 
 
 def test_a_scheduled_run_ends_and_tells_the_same(sites, upstream, receiver):
-    upstream.trouble["b"] = 404
+    upstream.trouble["b"], sites.now = 404, AT
     repository = sites.definitions().get_repository_def()
     context = dg.build_schedule_context(sites.instance, scheduled_execution_time=AT, repository_def=repository)
     schedule = repository.get_schedule_def("sites_schedule")

@@ -245,11 +245,24 @@ def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra
     assert "has no effect yet" in note.message
 
 
-@pytest.mark.parametrize("key", ["catch_up: all", "misfire_grace: 1h", "overlap: queue", "expire: 2h", "jitter: 5m"])
-def test_schedule_details_without_a_mechanism_are_noted(tmp_path, key):
+@pytest.mark.parametrize("key", ["catch_up: all", "misfire_grace: 1h", "overlap: queue", "expire: 2h"])
+def test_details_of_a_schedule_are_taken_without_a_word(tmp_path, key):
     catalogue = load(tmp_path, changed(FRED, '{cron: "0 17 * * 1,2",', f'{{cron: "0 17 * * 1,2", {key},'))
     assert "a" in catalogue.sources
-    assert any(f"schedule.{key.split(':')[0]} has no effect yet" in problem.message for problem in catalogue.problems)
+    assert not catalogue.problems
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ('{cron: "0 17 * * 1", jitter: 5m}', "jitter goes with frequency, not with cron"),
+        ('{frequency: daily, time: "23:50", jitter: 10m}', "at most 9m: what it moves stays within its day"),
+        ("{frequency: hourly, jitter: 1h}", "at most 59m: what it moves stays within its hour"),
+    ],
+)
+def test_a_jitter_that_would_change_the_day_or_nothing_is_refused(tmp_path, schedule, said):
+    problems = load(tmp_path, changed(FRED, SCHEDULE, schedule)).problems
+    assert any(said in str(problem) for problem in problems), problems
 
 
 def test_a_day_that_some_months_lack_is_noted(tmp_path):

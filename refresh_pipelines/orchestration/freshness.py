@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
-from refresh_pipelines.expected import Expectation, Since, expectation
+from refresh_pipelines.expected import Expectation, Since, expectation, rhythm_of
 from refresh_pipelines.freshness import Facts, Verdict, freshness_of, judged
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.partitions import dynamic_keys
