@@ -46,7 +46,7 @@ class Facts:
         missing: expected partitions without a success, oldest first and those that were refused last;
             asked only where they are caught up on.
         flights: its runs that are queued or in progress.
-        blocked: why nothing can be asked of the upstream now, empty otherwise.
+        blocked: why nothing is to be asked of the upstream now, as a clause; empty otherwise.
         coalesced: how many due ticks this one stands for, itself included.
         dynamic: keys of a dynamic dimension.
     """
@@ -102,7 +102,7 @@ def loads_history(spec: SourceSpec) -> bool:
 def decide(spec: SourceSpec, tick: datetime, now: datetime, facts: Facts) -> Decision:
     """Return what the tick of an instant does when it is looked at `now`."""
     if facts.blocked:
-        return Decision(reason=f"blocked: {facts.blocked}")
+        return Decision(reason=facts.blocked)
     due = due_keys(spec, tick, facts.dynamic)
     if spec.partitions and not due:
         return Decision(reason=_nothing_due(spec))

@@ -23,7 +23,6 @@ AHEAD = timedelta(hours=24)
 MOST_IN_A_MINUTE = 60
 # A cron of every minute has so many fires a day; with more sources than that a day is not looked at whole.
 _MOST_FIRES = 100_000
-_MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,19 @@ def fires_of(spec: SourceSpec, at: datetime, count: int, dynamic: Sequence[str] 
     if rhythm is None:
         return []
     zone = ZoneInfo(rhythm.zone)
+    fires = next_fires(rhythm.cron, rhythm.zone, at, count)
     return [
-        Fire(one, one.astimezone(zone), clock_mark(rhythm, one), tuple(due_keys(spec, one, dynamic)))
-        for one in next_fires(rhythm.cron, rhythm.zone, at, count)
+        Fire(one, one.astimezone(zone), clock_mark(rhythm, one, before), tuple(due_keys(spec, one, dynamic)))
+        for before, one in zip([rhythm.newest(at), *fires], fires, strict=False)
     ]
 
 
-def clock_mark(rhythm: Rhythm, at: datetime) -> str:
-    """Say what a change of the clock does to a fire; empty on all other days."""
+def clock_mark(rhythm: Rhythm, at: datetime, before: datetime) -> str:
+    """Say what a change of the clock does to a fire; empty on all other days.
+
+    Args:
+        before: the fire before it.
+    """
     zone = ZoneInfo(rhythm.zone)
     local = at.astimezone(zone)
     wall = local.replace(tzinfo=None, fold=0)
@@ -95,15 +99,11 @@ def clock_mark(rhythm: Rhythm, at: datetime) -> str:
     if first != second:
         when = "both times" if croniter.expand(rhythm.cron)[0][1] == ["*"] else "at the second"
         return f"the clock goes back that night: {wall:%H:%M} comes twice, runs {when}"
-    return _since_the_fire_before(rhythm, at, zone)
-
-
-def _since_the_fire_before(rhythm: Rhythm, at: datetime, zone: ZoneInfo) -> str:
-    before, now = (one.astimezone(zone).utcoffset() for one in (rhythm.newest(at - _MOMENT), at))
-    if before is None or now is None or before == now:
+    was, now = (one.astimezone(zone).utcoffset() for one in (before, at))
+    if was is None or now is None or was == now:
         return ""
-    way = "forward" if now > before else "back"
-    return f"the clock went {way} by {format_duration(abs(now - before))} since the fire before"
+    way = "forward" if now > was else "back"
+    return f"the clock went {way} by {format_duration(abs(now - was))} since the fire before"
 
 
 def shift_text(spec: SourceSpec) -> str:

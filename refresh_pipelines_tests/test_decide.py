@@ -100,7 +100,7 @@ def test_what_is_missed_is_made_up_for_in_full_only_where_there_are_periods(part
 
 
 def test_blocked_comes_before_everything_else():
-    facts = Facts(blocked="set FRED_API_KEY", missing=MISSED, flights=[Flight("r1", frozenset(), "schedule")])
+    facts = Facts(blocked="blocked: set FRED_API_KEY", missing=MISSED, flights=[Flight("r1", frozenset(), "schedule")])
     decision = decide(source(DAYS), TICK, TICK + LATE, facts)
     assert (decision.requests, decision.reason) == ((), "blocked: set FRED_API_KEY")
 

@@ -179,7 +179,7 @@ def test_overlap_cancel_ends_the_older_run(start):
 def test_schedules_that_are_switched_off_say_so_in_each_tick(start):
     clockwork = start('cron: "*/5 * * * *"', REFRESH_SCHEDULES_ENABLED="false")
     assert clockwork.pass_time(BEGIN, BEGIN + 10 * MINUTE) == []
-    assert {reason for _, _, reason in clockwork.ticks()} == {"blocked: REFRESH_SCHEDULES_ENABLED is false"}
+    assert {reason for _, _, reason in clockwork.ticks()} == {"REFRESH_SCHEDULES_ENABLED is false"}
 
 
 def test_jitter_moves_a_preset_by_the_same_minutes_every_day(start):

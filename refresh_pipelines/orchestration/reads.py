@@ -71,7 +71,8 @@ class Reads:
     """Answers for the ticks of one process.
 
     Args:
-        specs: every source of the catalogue.
+        specs: the sources that are asked about.
+        sources: every source of the catalogue by stem, where that is more: what others require may be among them.
         keep: how long an answer is remembered; tests that change the instance in between say zero.
         noting: whether a source that is new or changed is written down; not where somebody asks about another time.
     """

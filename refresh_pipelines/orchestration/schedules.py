@@ -10,7 +10,9 @@ import dagster as dg
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.decide import Facts, Request, catch_up_of, decide, loads_history, tick_text
 from refresh_pipelines.expected import rhythm_of
+from refresh_pipelines.gates import Closed
 from refresh_pipelines.orchestration.checks import own_checks, own_target
+from refresh_pipelines.orchestration.gates import Gates
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, newest_tick, shared_instance
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.reads import Reads
@@ -19,7 +21,7 @@ from refresh_pipelines.orchestration.tags import COALESCED, TICK, range_tags, ru
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.window import split_key
+from refresh_pipelines.window import due_keys, split_key
 
 # Above this many sources a job for each costs the daemon and the UI more than ten seconds at every load.
 MOST_OWN_TARGETS = 300
@@ -88,6 +90,9 @@ def facts_of(
     if blocked:
         return Facts(blocked=blocked)
     dynamic = dynamic_keys(instance, spec)
+    closed = _closed(instance, spec, reads, due_keys(spec, at, dynamic), now)
+    if closed:
+        return Facts(blocked=closed)
     return Facts(
         missing=_missing(instance, spec, reads, at) if catch_up_of(spec) == "all" or loads_history(spec) else (),
         flights=reads.flights(instance, spec, now),
@@ -100,7 +105,15 @@ def _blocked(spec: SourceSpec, settings: Settings) -> str:
     if not settings.schedules_enabled:
         return SWITCHED_OFF
     variable = missing_key(spec, settings)
-    return f"set {variable} in the environment or in .env, then reload" if variable else ""
+    return f"blocked: set {variable} in the environment or in .env, then reload" if variable else ""
+
+
+def _closed(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, due: Sequence[str], now: datetime) -> str:
+    """Return why the gate of a source that requires others is closed, empty if it is open."""
+    if not spec.requires:
+        return ""
+    gate = Gates(reads.sources, reads).gate(instance, spec, now, due)
+    return f"closed: {gate.reason}" if isinstance(gate, Closed) else ""
 
 
 def _coalesced(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, at: datetime) -> int:
