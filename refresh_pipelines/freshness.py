@@ -6,9 +6,10 @@ period that no tick asks for any more and that was loaded once is never overdue 
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -17,6 +18,7 @@ from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.units import format_duration
 
 _MOMENT = timedelta(microseconds=1)
+MOST_NAMED = 50
 
 
 def _nobody(_at: datetime) -> datetime | None:
@@ -64,7 +66,8 @@ class Verdict:
     """How fresh a source is.
 
     Attributes:
-        late: the limits that are past, the oldest partition first.
+        late: the limits that are past, the oldest partition first; of very many the first fifty.
+        more: how many more there are.
         loaded: whether there is anything to be fresh: what was never loaded and is not late has no verdict yet.
         until: from when on the verdict may be another one without any refresh; None: never.
     """
@@ -72,6 +75,7 @@ class Verdict:
     late: tuple[Late, ...] = ()
     loaded: bool = True
     until: datetime | None = None
+    more: int = 0
 
     @property
     def overdue(self) -> bool | None:
@@ -80,7 +84,7 @@ class Verdict:
 
     @property
     def partitions(self) -> tuple[str, ...]:
-        """The partitions that are overdue."""
+        """The partitions that are overdue, of those that are named."""
         return tuple(late.key for late in self.late if late.key is not None)
 
     @property
@@ -105,7 +109,8 @@ def freshness_of(
     ahead = [one.due_by for one in due if now <= one.due_by]
     if rhythm := rhythm_of(spec):
         ahead.append(rhythm.first_from(now + _MOMENT if expectation else since.enabled_at))
-    return Verdict(late, facts.newest is not None, min(ahead, default=None))
+    more = max(0, len(late) - MOST_NAMED)
+    return Verdict(late[:MOST_NAMED], facts.newest is not None, min(ahead, default=None), more)
 
 
 def _checked(
@@ -162,6 +167,22 @@ def _after_pause(spec: SourceSpec, expectation: Expectation) -> datetime | None:
 
 def _grace(spec: SourceSpec) -> timedelta:
     return spec.schedule.misfire_grace if spec.schedule else timedelta(0)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Write a verdict so that `verdict_from` reads it."""
+    return json.dumps(asdict(verdict), default=datetime.isoformat)
+
+
+def verdict_from(text: str) -> Verdict:
+    """Read a verdict that `verdict_text` wrote."""
+    values = json.loads(text)
+    late = tuple(
+        Late(**{**one, **{name: datetime.fromisoformat(one[name]) for name in ("since", "due_by")}})
+        for one in values["late"]
+    )
+    until = values["until"]
+    return Verdict(late, values["loaded"], datetime.fromisoformat(until) if until else None, values["more"])
 
 
 def sentence(spec: SourceSpec, late: Late) -> str:

@@ -19,9 +19,7 @@ from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 
 if TYPE_CHECKING:  # a second's import
-    import dagster as dg
-
-    from refresh_pipelines.orchestration.due import Due
+    from refresh_pipelines.orchestration.due import Due, Instance
     from refresh_pipelines.orchestration.reads import Reads
     from refresh_pipelines.orchestration.runner import Order
 
@@ -68,7 +66,7 @@ def run_due(specs: Sequence[SourceSpec], catalogue: Catalogue, settings: Setting
     with open_instance(settings) as instance, one_at_a_time(settings, shown.quiet) as alone:
         if not alone:
             return
-        reads = Reads(specs, settings)
+        reads = Reads(specs, settings, sources=catalogue.sources)
         reads.note(instance, utc_now(), specs)
         paused = paused_sources(instance, settings, specs)
         due = [spec for spec in specs if not spec.derived and _due(instance, spec, settings, reads)]
@@ -78,13 +76,13 @@ def run_due(specs: Sequence[SourceSpec], catalogue: Catalogue, settings: Setting
                 if spec.source in paused:
                     text = f"{spec.name} is paused: `refresh resume {spec.source}` ends it"
                     yield Outcome(spec.source, spec.group, None, "blocked", message=text, trigger="schedule")
-                elif not (yield from _run(instance, spec, settings, shown)):
+                elif not (yield from _run(instance, spec, catalogue, settings, shown)):
                     return
         derived = [spec for spec in specs if spec.derived and spec.source not in paused]
         yield from _build(instance, derived, catalogue, settings, shown)
 
 
-def _due(instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads) -> Due | None:
+def _due(instance: Instance, spec: SourceSpec, settings: Settings, reads: Reads) -> Due | None:
     from refresh_pipelines.orchestration.due import arrived_of, due_of  # noqa: PLC0415
 
     if spec.request.drop is not None and spec.enabled:
@@ -93,13 +91,13 @@ def _due(instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, rea
 
 
 def _run(
-    instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, shown: Shown
+    instance: Instance, spec: SourceSpec, catalogue: Catalogue, settings: Settings, shown: Shown
 ) -> Generator[Outcome, None, bool]:
     """Run what is due of one source, asked once more: others may have run it. Returns whether to go on."""
     from refresh_pipelines.orchestration.internals import cancel_run  # noqa: PLC0415
     from refresh_pipelines.orchestration.reads import Reads  # noqa: PLC0415
 
-    due = _due(instance, spec, settings, Reads([spec], settings, timedelta(0)))
+    due = _due(instance, spec, settings, Reads([spec], settings, timedelta(0), sources=catalogue.sources))
     if due is None:
         return True
     for run_id in due.cancel:
@@ -111,7 +109,7 @@ def _run(
 
 
 def run_orders(
-    instance: dg.DagsterInstance, orders: Sequence[Order], settings: Settings, shown: Shown
+    instance: Instance, orders: Sequence[Order], settings: Settings, shown: Shown
 ) -> Generator[Outcome, None, bool]:
     """Run orders and yield their outcomes. Returns whether to go on: Ctrl-C means the command, and not only the run."""
     from refresh_pipelines.orchestration.runner import run_order  # noqa: PLC0415
@@ -128,7 +126,7 @@ def run_orders(
 
 
 def _build(
-    instance: dg.DagsterInstance, derived: Sequence[SourceSpec], catalogue: Catalogue, settings: Settings, shown: Shown
+    instance: Instance, derived: Sequence[SourceSpec], catalogue: Catalogue, settings: Settings, shown: Shown
 ) -> Iterator[Outcome]:
     """Build the derived sources whose inputs have changed, each after those it is made from."""
     from refresh_pipelines.orchestration.due import build_of  # noqa: PLC0415

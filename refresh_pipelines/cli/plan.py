@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.cli.common import json_option, load_settings, print_json, read_catalogue, select_sources
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.credentials import missing_key
@@ -56,7 +57,7 @@ def plan(names: tuple[str, ...], group: str | None, at_text: str | None, count: 
     settings = load_settings()
     catalogue = read_catalogue(settings)
     specs = select_sources(catalogue, names, group)
-    known = _known(specs, settings, at)
+    known = _known(specs, catalogue, settings, at)
     items = [_item(spec, settings, known, at, count) for spec in specs]
     peaks = peaks_of([spec for spec in specs if spec.source not in known.paused], at)
     if as_json:
@@ -85,7 +86,7 @@ def _instant(text: str | None) -> datetime:
     return at
 
 
-def _known(specs: Sequence[SourceSpec], settings: Settings, at: datetime) -> _Known:
+def _known(specs: Sequence[SourceSpec], catalogue: Catalogue, settings: Settings, at: datetime) -> _Known:
     """Ask the history, if there is one: a question creates none."""
     home = settings.environ.get("DAGSTER_HOME")
     if not (home or (settings.data_dir / "dagster").exists()):
@@ -97,7 +98,7 @@ def _known(specs: Sequence[SourceSpec], settings: Settings, at: datetime) -> _Kn
     from refresh_pipelines.orchestration.reads import Reads  # noqa: PLC0415
 
     with open_instance(settings) as instance:
-        reads = Reads(specs, settings, noting=False)
+        reads = Reads(specs, settings, sources=catalogue.sources, noting=False)
         return _Known(
             frozenset(paused_sources(instance, settings, specs)),
             {

@@ -67,7 +67,7 @@ def _print_overdue(specs: list[SourceSpec], verdicts: Mapping[str, Verdict]) -> 
     """Say of each overdue source since when, by which limit, and what to do."""
     late = [(spec, verdict) for spec in specs if (verdict := verdicts.get(spec.source)) and verdict.late]
     for spec, verdict in late:
-        more = len(verdict.late) - 1
+        more = len(verdict.late) - 1 + verdict.more
         rest = f", and {more} more partition{'s' if more > 1 else ''}" if more else ""
         click.echo(f"\nOverdue: {sentence(spec, verdict.late[0])}{rest}.\n  {_todo(spec, verdict.late[0])}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
 import dagster as dg
 
@@ -30,6 +31,9 @@ from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.warehouse import open_warehouse
 from refresh_pipelines.window import due_keys, partition_keys
+
+# For commands, which must not import Dagster by name.
+Instance: TypeAlias = dg.DagsterInstance
 
 
 @dataclass(frozen=True)

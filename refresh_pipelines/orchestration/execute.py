@@ -340,7 +340,7 @@ class _Run:
             for problem in notices.deliver():
                 log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
             write_status_file(self.context.instance, self.workshop.settings)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, RefreshError) as error:
             log.warning(f"The notice or status.json could not be written: {redact(str(error), self.secrets)}")
 
     def _recover(self, state: LoadState) -> None:

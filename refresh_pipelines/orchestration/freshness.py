@@ -6,14 +6,18 @@ once where it can be, and no second time while nothing has happened.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
 from refresh_pipelines.expected import Expectation, Since, expectation, rhythm_of
-from refresh_pipelines.freshness import Facts, Verdict, freshness_of, judged
+from refresh_pipelines.freshness import Facts, Verdict, freshness_of, judged, verdict_from, verdict_text
+from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import paused_sources
@@ -42,11 +46,15 @@ class _Success:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A verdict and what it was reached from: it holds while that is the same and its time is not over."""
+    """A verdict, when it was reached and from what: it holds while that is the same and its time is not over."""
 
-    newest: tuple[int, ...]
-    since: Since
+    basis: str
+    at: datetime
     verdict: Verdict
+
+    def holds(self, basis: str, now: datetime) -> bool:
+        until = self.verdict.until
+        return basis == self.basis and until is not None and self.at <= now < until
 
 
 class Freshness:
@@ -58,14 +66,25 @@ class Freshness:
 
     def __init__(self, reads: Reads) -> None:
         self.reads = reads
-        self._judged: dict[str, _Judged] = {}
+        self._kept = Kept(reads.settings.data_dir, "freshness")
+        self._kept_first = Kept(reads.settings.data_dir, "first_refreshed")
+        self._first: dict[str, datetime] | None = None
+        self._judged: dict[str, _Judged] | None = None
+        self._ids: dict[str, tuple[tuple[int, ...], Mapping[str | None, int]]] = {}
         self._seen: dict[str, dict[int, _Success]] = {}
 
-    def verdicts(self, instance: dg.DagsterInstance, specs: Iterable[SourceSpec], now: datetime) -> dict[str, Verdict]:
+    def verdicts(
+        self,
+        instance: dg.DagsterInstance,
+        specs: Iterable[SourceSpec],
+        now: datetime,
+        patience: timedelta | None = None,
+    ) -> dict[str, Verdict]:
         """Return the verdict on each source, by stem; those that are not judged are left out.
 
         Not judged are sources that are disabled, paused or without a limit, and all of them while
-        REFRESH_SCHEDULES_ENABLED is false.
+        REFRESH_SCHEDULES_ENABLED is false. So is what there was no time for within `patience`: the next
+        call takes it up.
         """
         wanted = [spec for spec in specs if judged(spec)] if self.reads.settings.schedules_enabled else []
         off = paused_sources(instance, self.reads.settings, wanted) if wanted else set()
@@ -73,18 +92,52 @@ class Freshness:
         newest = _newest(instance, wanted)
         resumed = self._resumed() if wanted else {}
         changes = self.reads.changes()
-        out = {}
+        judged_before = self._read_kept()
+        begun, out, new = time.monotonic(), {}, {}
         for spec in wanted:
             known, found = changes.get(spec.source), newest.get(spec.source, ())
             since = since_of(known or (), resumed.get(spec.source)) or self._since(instance, spec, found, now)
-            out[spec.source] = self._verdict(instance, spec, since, found, now)
+            basis = _basis(spec, since, found)
+            one = judged_before.get(spec.source)
+            if one is None or not one.holds(basis, now):
+                if patience is not None and time.monotonic() - begun > patience.total_seconds():
+                    continue
+                one = new[spec.source] = _Judged(basis, now, self._verdict(instance, spec, since, found, now))
+            out[spec.source] = one.verdict
+        self._keep(new)
         return out
+
+    def _read_kept(self) -> dict[str, _Judged]:
+        """Return what this process has judged, and in the beginning what others have."""
+        if self._judged is None:
+            self._judged = {}
+            for source, (basis, value) in self._kept.read().items():
+                at, _, text = value.partition(" ")
+                self._judged[source] = _Judged(basis, datetime.fromisoformat(at), verdict_from(text))
+        return self._judged
+
+    def _keep(self, new: Mapping[str, _Judged]) -> None:
+        self._read_kept().update(new)
+        lasting = {source: one for source, one in new.items() if one.verdict.until}
+        self._kept.write(
+            {
+                source: (one.basis, f"{one.at.isoformat()} {verdict_text(one.verdict)}")
+                for source, one in lasting.items()
+            }
+        )
 
     def _since(
         self, instance: dg.DagsterInstance, spec: SourceSpec, newest: Sequence[_Success], now: datetime
     ) -> Since:
         """Return from when the ticks count of a source that nobody has noted yet; `Reads.note` would note the same."""
-        return Since(first_refreshed(instance, spec) or now) if newest and rhythm_of(spec) else Since(now)
+        if not newest or rhythm_of(spec) is None:
+            return Since(now)
+        if self._first is None:
+            self._first = {source: datetime.fromisoformat(at) for source, (_, at) in self._kept_first.read().items()}
+        if spec.source not in self._first:
+            self._first[spec.source] = first_refreshed(instance, spec) or now
+            self._kept_first.write({spec.source: ("", self._first[spec.source].isoformat())})
+        return Since(self._first[spec.source])
 
     def _resumed(self) -> dict[str, datetime]:
         """Return when each source was resumed last; one reading for all of them."""
@@ -97,15 +150,9 @@ class Freshness:
     def _verdict(
         self, instance: dg.DagsterInstance, spec: SourceSpec, since: Since, newest: Sequence[_Success], now: datetime
     ) -> Verdict:
-        ids = tuple(one.storage_id for one in newest)
-        known = self._judged.get(spec.source)
-        if known and (known.newest, known.since) == (ids, since) and known.verdict.until and now < known.verdict.until:
-            return known.verdict
         expected = expectation(spec, since, now, dynamic_keys(instance, spec))
         facts = self._facts(instance, spec, expected, newest)
-        verdict = freshness_of(spec, expected, facts, now, since)
-        self._judged[spec.source] = _Judged(ids, since, verdict)
-        return verdict
+        return freshness_of(spec, expected, facts, now, since)
 
     def _facts(
         self, instance: dg.DagsterInstance, spec: SourceSpec, expected: Expectation | None, newest: Sequence[_Success]
@@ -117,7 +164,10 @@ class Freshness:
             return Facts(latest.at, {latest.key}, changed_at=latest.changed_at)
         if spec.partitions is None:
             return Facts(latest.at, {None}, {None: latest.at}, lambda at: _no_later(latest.at, at), latest.changed_at)
-        ids = _ids(instance, spec)
+        newest_ids = tuple(one.storage_id for one in newest)
+        if self._ids.get(spec.source, ((), {}))[0] != newest_ids:
+            self._ids[spec.source] = (newest_ids, _ids(instance, spec))
+        ids = self._ids[spec.source][1]
         asked = self._read(instance, spec, [ids[key] for key in expected.asked if key in ids], newest)
         past = _Past(instance, spec, expected, newest)
         last = {one.key: one.at for one in asked}
@@ -180,6 +230,16 @@ class _Past:
                 if not page.has_more:
                     break
                 cursor = page.cursor
+
+
+def _basis(spec: SourceSpec, since: Since, newest: Sequence[_Success]) -> str:
+    """Return all that a verdict depends on but the time."""
+    shape = [
+        part.model_dump(mode="json") if part else None for part in (spec.freshness, spec.schedule, spec.partitions)
+    ]
+    events = sorted(one.storage_id for one in newest)
+    text = json.dumps([shape, str(since.enabled_at) if rhythm_of(spec) else "", str(since.resumed_at), events])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _no_later(found: datetime, at: datetime) -> datetime | None:

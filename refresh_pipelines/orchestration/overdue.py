@@ -8,6 +8,7 @@ one is written only when the verdict changes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
@@ -24,6 +25,8 @@ from refresh_pipelines.spec import SourceSpec
 
 # So many events take a second; the rest waits for the next tick, and what is overdue comes first.
 MOST_REPORTED = 50
+# Dagster gives an evaluation a minute. After a start everything is looked at; what is left over comes next.
+PATIENCE = timedelta(seconds=20)
 
 
 def overdue_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: Workshop) -> dg.SensorDefinition:
@@ -39,7 +42,7 @@ def overdue_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
         instance, now = shared_instance(context), workshop.clock()
         freshness.reads.note(instance, now)
         expired = expire_runs(instance, specs, now)
-        verdicts = freshness.verdicts(instance, specs, now)
+        verdicts = freshness.verdicts(instance, specs, now, PATIENCE)
         reported, waiting = report(instance, specs, verdicts)
         if reported:
             write_status_file(instance, workshop.settings, now)

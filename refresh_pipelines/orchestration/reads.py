@@ -78,9 +78,16 @@ class Reads:
     """
 
     def __init__(
-        self, specs: Iterable[SourceSpec], settings: Settings, keep: timedelta = KEPT, *, noting: bool = True
+        self,
+        specs: Iterable[SourceSpec],
+        settings: Settings,
+        keep: timedelta = KEPT,
+        *,
+        sources: Mapping[str, SourceSpec] | None = None,
+        noting: bool = True,
     ) -> None:
         self.specs = tuple(specs)
+        self.sources = {spec.source: spec for spec in self.specs} if sources is None else sources
         self.settings = settings
         self.noting = noting
         self._runs: _Kept[Sequence[dg.DagsterRun]] = _Kept(keep)
@@ -112,7 +119,10 @@ class Reads:
         """Bring the schedule-change log up to date with the catalogue, once in this process for each source."""
         new = [spec for spec in specs or self.specs if spec.source not in self._noted] if self.noting else []
         if new:
-            Rhythms(self.settings.data_dir).note(new, now, lambda spec: first_refreshed(instance, spec))
+            known = _ever_refreshed(instance, new)
+            Rhythms(self.settings.data_dir).note(
+                new, now, lambda spec: first_refreshed(instance, spec) if spec.source in known else None
+            )
             self._noted |= {spec.source for spec in new}
             self._changes.forget()
 
@@ -128,6 +138,13 @@ class Reads:
     def expectation(self, instance: dg.DagsterInstance, spec: SourceSpec, now: datetime) -> Expectation | None:
         """Return what should be there of a source at `now`."""
         return expectation(spec, self.since(instance, spec, now), now, dynamic_keys(instance, spec))
+
+
+def _ever_refreshed(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> set[str]:
+    """Return which of the sources have any good refresh, in one question."""
+    sources = {key: spec.source for spec in specs for key in (key_of(spec), *former_keys(spec))}
+    records = instance.get_asset_records(list(sources))
+    return {sources[record.asset_entry.asset_key] for record in records if record.asset_entry.last_materialization}
 
 
 def first_refreshed(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:

@@ -1,0 +1,110 @@
+"""What the event log says of each source's last refreshes, for `status`: read again only where something was logged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import dagster as dg
+
+from refresh_pipelines.kept import Kept
+from refresh_pipelines.orchestration.events import history
+from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
+from refresh_pipelines.outcome import Outcome
+from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
+
+_LOOK_BACK = 100
+_MOST_RUNS = 500
+_SCHEDULED = "last_scheduled_run_at"
+
+
+def pasts_of(
+    instance: dg.DagsterInstance, specs: Sequence[SourceSpec], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """Return by source what `status` says of its past, as plain JSON values."""
+    keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
+    records = instance.get_asset_records([key for own in keys.values() for key in own])
+    entries = {record.asset_entry.asset_key: record.asset_entry for record in records}
+    kept = Kept(settings.data_dir, "past")
+    known, new, out = kept.read(), {}, {}
+    for spec in specs:
+        ids = [_ids(entries[key]) for key in keys[spec.source] if key in entries]
+        basis, before = json.dumps(ids), known.get(spec.source)
+        if before and before[0] == basis:
+            out[spec.source] = json.loads(before[1])
+        else:
+            out[spec.source] = _past(history(instance, spec, _LOOK_BACK) if ids else [], _scheduled(instance, spec))
+            new[spec.source] = basis
+    for source in _newly_scheduled(instance, keys, out):
+        new.setdefault(source, known[source][0] if source in known else "")
+    kept.write({source: (basis, json.dumps(out[source])) for source, basis in new.items()})
+    return out
+
+
+def _ids(entry: dg.AssetEntry) -> list[int | None]:
+    observed = entry.last_observation_record
+    return [entry.last_materialization_storage_id, observed.storage_id if observed else None]
+
+
+def _past(outcomes: Sequence[Outcome], scheduled_at: datetime | None) -> dict[str, Any]:
+    success = next((outcome for outcome in outcomes if outcome.success), None)
+    changed = max((outcome.changed_at for outcome in outcomes if outcome.changed_at), default=None)
+    published = max((outcome.published_at for outcome in outcomes if outcome.published_at), default=None)
+    last = outcomes[0] if outcomes else None
+    return {
+        "last_success_at": _iso(_ended_at(success)),
+        "last_changed_at": _iso(changed),
+        "last_published_at": _iso(published),
+        "last_outcome": last.outcome if last else None,
+        "last_run_id": last.run_id if last else None,
+        _SCHEDULED: _iso(scheduled_at),
+        "consecutive_failures": _failures_in_a_row(outcomes),
+        "incident": last.error_class if last and last.outcome == "failed" else None,
+    }
+
+
+def _newly_scheduled(
+    instance: dg.DagsterInstance, keys: Mapping[str, Sequence[dg.AssetKey]], pasts: Mapping[str, dict[str, Any]]
+) -> set[str]:
+    """Enter the scheduled runs since the newest that is known, which need not have logged anything yet."""
+    since = max((past[_SCHEDULED] for past in pasts.values() if past[_SCHEDULED]), default=None)
+    if since is None:
+        return set()
+    sources = {key.path[-1]: source for source, own in keys.items() for key in own}
+    filters = dg.RunsFilter(tags={TRIGGER: "schedule"}, created_after=datetime.fromisoformat(since))
+    found = set()
+    for record in instance.get_run_records(filters, limit=_MOST_RUNS, ascending=True):
+        source, at = sources.get(record.dagster_run.tags.get(SOURCE, "")), _iso(record.create_timestamp)
+        if source and at and at > (pasts[source][_SCHEDULED] or ""):
+            pasts[source][_SCHEDULED] = at
+            found.add(source)
+    return found
+
+
+def _scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:
+    names = [spec.source, *(key.path[-1] for key in former_keys(spec))]
+    filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: "schedule"})
+    records = instance.get_run_records(filters, limit=1)
+    return records[0].create_timestamp if records else None
+
+
+def _ended_at(outcome: Outcome | None) -> datetime | None:
+    return datetime.fromisoformat(outcome.started_at) if outcome and outcome.started_at else None
+
+
+def _failures_in_a_row(outcomes: list[Outcome]) -> int:
+    count = 0
+    for outcome in outcomes:
+        if outcome.success:
+            break
+        count += outcome.outcome == "failed"
+    return count
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(timezone.utc).isoformat(timespec="seconds") if at else None
