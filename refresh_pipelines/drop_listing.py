@@ -77,6 +77,9 @@ class Folder:
         Symbolic links are passed over: one that stays inside is another name of a file that is
         listed anyway, and one that leaves leads to what nobody has dropped.
 
+        A relative folder that does not exist is made: it is ours, and nobody has dropped anything yet. An
+        absolute one may be a disk that is not mounted, and a run would take it for empty.
+
         Raises:
             MissingCredential: see there.
             UpstreamRefused: the folder does not exist or may not be read.
@@ -84,6 +87,8 @@ class Folder:
         """
         with self._told(f"the folder {self.url}"):
             fs, root = self._open()
+            if self.local and _is_below(root, self.settings.root, self.url):
+                fs.makedirs(root, exist_ok=True)
             if self.local and not fs.isdir(root):
                 raise FileNotFoundError(root)
             found = fs.find(root, detail=True)
@@ -141,6 +146,12 @@ class Folder:
             return
         # Outside the handler, so that no cause with a secret in it is chained.
         raise problem
+
+
+def _is_below(path: str, root: Path, url: str) -> bool:
+    """Whether a folder was given relative to the root, and lies there."""
+    given = Path(re.sub(r"^(file|local)://", "", url))
+    return not given.is_absolute() and Path(path).resolve().is_relative_to(root.resolve())
 
 
 def _sandboxed(spec: SourceSpec, settings: Settings) -> Path | None:

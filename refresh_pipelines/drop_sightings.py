@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from refresh_pipelines.drop_stability import Sighting
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS drop_sightings (
     PRIMARY KEY (source, key, version));
 """
 _NAMES = [field.name for field in fields(Sighting)]
+_VALUES = attrgetter(*_NAMES)
 _SEEN = ("size", "modified_at", "last_seen_at", "since", "stable_at")
 _REMEMBERED = ("first_seen_at", "day", "settled", "settled_spec", "requests", "requested_at")
 _LATER = "excluded.first_seen_at > drop_sightings.first_seen_at"
@@ -50,7 +52,7 @@ class Sightings:
 
     def write(self, sightings: Iterable[Sighting]) -> None:
         """Remember what a look saw, beside what runs and the sensor have remembered meanwhile. Raises as `read`."""
-        rows = [(self.source, *map(_text, astuple(sighting))) for sighting in sightings]
+        rows = [(self.source, *map(_text, _VALUES(sighting))) for sighting in sightings]
         if not rows:
             return
         marks, names = ", ".join("?" * (len(_NAMES) + 1)), ", ".join(_NAMES)

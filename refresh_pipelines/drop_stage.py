@@ -2,37 +2,50 @@
 
 Within one file the source's rule for duplicates holds. Of several files the one that arrived last
 speaks, in the same run as in different ones, so that it does not matter how files fall into runs.
+
+All files share one Arrow file and one calculator: a thousand small ones would otherwise spend their
+time on opening and closing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from refresh_pipelines.contract import staged_schema
+from refresh_pipelines.contract import Contract
 from refresh_pipelines.delivery import Delivery
+from refresh_pipelines.drop_shelf import FILE, Shelf, shelf_schema, write_rows
 from refresh_pipelines.errors import InternalError, Interrupted, RefreshError, UpstreamRefused
 from refresh_pipelines.measure import calculator, measure
-from refresh_pipelines.parse import Notes
+from refresh_pipelines.parse import Notes, parse
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import columns
-from refresh_pipelines.stage import Part, Staged, naming, require_rows, stage
+from refresh_pipelines.sql import columns, first_row
+from refresh_pipelines.stage import Part, Staged, naming, require_number, require_rows
 from refresh_pipelines.window import Window
 
-_FILE = "_file"
 _ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
 class _Read:
-    """One file that was read: its place among the parts, and what `stage` says of it."""
+    """One file that will do: its place among the parts, what was counted, and the shelf its rows lie on."""
 
     place: int
-    staged: Staged
+    part: Part
+    fetched: int
+    filtered: int
+    shelf: Shelf
+    duplicates: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.fetched - self.duplicates
 
 
 def stage_files(
@@ -45,34 +58,57 @@ def stage_files(
     Raises:
         Interrupted, InternalError: at once; neither is the file's doing.
     """
-    every = rows.with_suffix(".every")
-    schema = staged_schema(spec).append(pa.field(_FILE, pa.int32()))
-    read: list[_Read] = []
     bad: dict[str, RefreshError] = {}
-    with pa.OSFile(str(every), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for place, part in enumerate(answer.parts):
-            try:
-                staged = _stage_one(spec, part, window, rows.with_suffix(".one"), notes)
-            except (Interrupted, InternalError):
-                raise
-            except RefreshError as error:
-                bad[part.names["file"]] = _final(error)
-                continue
-            finally:
-                part.path.unlink()  # read once; a thousand files need not lie here together
-            for batch in _marked(staged, place, schema):
-                writer.write_batch(batch)
-            read.append(_Read(place, staged))
-    staged, loaded = _unite(spec, every, rows, read)
-    counts = {answer.parts[one.place].names["file"]: (one.staged, loaded.get(one.place, 0)) for one in read}
+    every, again = Shelf(rows.with_suffix(".every"), spec), Shelf(rows.with_suffix(".again"), spec)
+    read = _read_all(spec, answer.parts, window, notes, every, bad)
+    with calculator(rows.with_suffix(".spill")) as connection:
+        keys = _count_keys(connection, spec, read)
+        if keys < sum(one.rows for one in read) or spec.expect.present:
+            read = _look_closer(connection, spec, read, again, bad)
+            keys = _count_keys(connection, spec, read)
+        loaded = _write_last(connection, spec, read, keys, rows)
+        every.remove()
+        again.remove()
+        unique = measure(connection, spec, (), rows)  # which are unique by now
+    counts = {one.part.names["file"]: (one.fetched, loaded.get(one.place, 0)) for one in read}
+    fetched = sum(one.fetched for one in read)
+    filtered = sum(one.filtered for one in read)
+    staged = Staged(rows, unique.rows, fetched, filtered, fetched - unique.rows, unique.hash)
     return staged, _with_verdicts(answer, bad, counts)
 
 
-def _stage_one(spec: SourceSpec, part: Part, window: Window, path: Path, notes: Notes) -> Staged:
-    with naming(part.names):
-        staged = stage(spec, [part], window, path, notes)
-        require_rows(spec, staged)
-    return staged
+def _read_all(
+    spec: SourceSpec, parts: Sequence[Part], window: Window, notes: Notes, shelf: Shelf, bad: dict[str, RefreshError]
+) -> list[_Read]:
+    read = []
+    with shelf.writing():
+        for place, part in enumerate(parts):
+            with _refusing(part, bad):
+                read.append(_read(spec, part, place, window, notes, shelf))
+            part.path.unlink()  # read once; a thousand files need not lie here together
+    return read
+
+
+def _read(spec: SourceSpec, part: Part, place: int, window: Window, notes: Notes, shelf: Shelf) -> _Read:
+    """Put the rows of one file on the shelf. What a bad file leaves there is never looked at."""
+    contract = Contract(spec, window, notes, part.names.keys())
+    here = replace(window, names={**window.names, **part.names})
+    shelf.put(place, contract.take(parse(spec, part.path, here, notes), part.names))
+    contract.conclude()
+    require_number(spec, contract.tally.fetched, contract.tally.filtered)
+    return _Read(place, part, contract.tally.fetched, contract.tally.filtered, shelf)
+
+
+@contextmanager
+def _refusing(part: Part, bad: dict[str, RefreshError]) -> Iterator[None]:
+    """Write down what is wrong with a file, and go on behind it."""
+    try:
+        with naming(part.names):
+            yield
+    except (Interrupted, InternalError):
+        raise
+    except RefreshError as error:
+        bad[part.names["file"]] = _final(error)
 
 
 def _final(error: RefreshError) -> RefreshError:
@@ -84,56 +120,90 @@ def _final(error: RefreshError) -> RefreshError:
     return UpstreamRefused(error.problem, expected=error.expected, came=error.came, todo=again)
 
 
-def _marked(staged: Staged, place: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield a file's rows with its place."""
-    with pa.memory_map(str(staged.path)) as source:
-        file = pa.ipc.open_file(source)
-        for number in range(file.num_record_batches):
-            batch = file.get_batch(number)
-            places = pa.repeat(pa.scalar(place, pa.int32()), batch.num_rows)
-            yield pa.RecordBatch.from_arrays([*batch.columns, places], schema=schema)
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, read: Sequence[_Read]) -> Iterator[None]:
+    """Let queries see the rows of these files as `every_file`."""
+    connection.register("every_file", pa.Table.from_batches(_batches(read), shelf_schema(spec)))
+    try:
+        yield
+    finally:
+        connection.unregister("every_file")
 
 
-def _unite(spec: SourceSpec, every: Path, rows: Path, read: list[_Read]) -> tuple[Staged, dict[int, int]]:
-    """Write one row for each key to `rows`; return them, and how many each file has brought."""
-    with calculator(rows.with_suffix(".spill")) as connection:
-        with pa.memory_map(str(every)) as source:
-            connection.register("every_file", pa.ipc.open_file(source).read_all())
-            try:
-                loaded = _write_last(connection, spec, rows)
-            finally:
-                connection.unregister("every_file")
-        every.unlink()
-        unique = measure(connection, spec, spec.merge_key, rows)
-    before = sum(one.staged.rows for one in read)
-    staged = Staged(
-        path=rows,
-        rows=unique.rows,
-        fetched=sum(one.staged.fetched for one in read),
-        filtered=sum(one.staged.filtered for one in read),
-        duplicates=sum(one.staged.duplicates for one in read) + before - unique.rows,
-        content_hash=unique.hash,
-    )
-    return staged, loaded
+def _count_keys(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, read: Sequence[_Read]) -> int:
+    query = f"SELECT count(*) FROM (SELECT 1 FROM every_file GROUP BY {columns(spec.merge_key)})"  # noqa: S608 - quoted identifiers
+    with _registered(connection, spec, read):
+        return int((first_row(connection, query) or (0,))[0])
 
 
-def _write_last(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, rows: Path) -> dict[int, int]:
+def _look_closer(
+    connection: duckdb.DuckDBPyConnection,
+    spec: SourceSpec,
+    read: Sequence[_Read],
+    again: Shelf,
+    bad: dict[str, RefreshError],
+) -> list[_Read]:
+    """Judge one by one the files that hold a key twice; return those that will do, with their unique rows."""
+    with _registered(connection, spec, read):
+        keys = dict(connection.execute(
+            f"SELECT {FILE}, count(*) FROM (SELECT {FILE} FROM every_file GROUP BY {FILE}, {columns(spec.merge_key)})"  # noqa: S608
+            " GROUP BY ALL"
+        ).fetchall())  # fmt: skip
+    out = []
+    with again.writing():
+        for one in read:
+            if keys.get(one.place, 0) == one.rows and not spec.expect.present:
+                out.append(one)
+                continue
+            with _refusing(one.part, bad):
+                out.append(_unique(connection, spec, one, again))
+    return out
+
+
+def _unique(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, one: _Read, again: Shelf) -> _Read:
+    path = again.path.with_suffix(".one")
+    write_rows(path, spec, one.shelf.batches(one.place))
+    unique = measure(connection, spec, spec.merge_key, path)
+    staged = Staged(path, unique.rows, one.fetched, one.filtered, unique.duplicates, unique.hash)
+    require_rows(spec, staged)
+    again.put(one.place, staged.table().to_batches())
+    path.unlink()
+    return replace(one, shelf=again, duplicates=unique.duplicates)
+
+
+def _write_last(
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, read: Sequence[_Read], keys: int, rows: Path
+) -> dict[int, int]:
+    """Write one row for each key to `rows`; return how many each file has brought, by its place.
+
+    Args:
+        keys: different keys in these files.
+    """
+    if keys == sum(one.rows for one in read):
+        write_rows(rows, spec, _batches(read))
+        return {one.place: one.rows for one in read}
+    names, counts = columns(spec.merge_key), Counter[int]()
+    # Only the keys are held in memory; a window over whole rows takes four times as long.
     last = (
-        f"SELECT * FROM every_file QUALIFY row_number() OVER"  # noqa: S608 - quoted identifiers
-        f" (PARTITION BY {columns(spec.merge_key)} ORDER BY {_FILE} DESC) = 1"
+        f"SELECT {columns(tuple(spec.columns), 'e.')}, e.{FILE} FROM every_file e"  # noqa: S608 - quoted identifiers
+        f" JOIN (SELECT {names}, max({FILE}) AS {FILE} FROM every_file GROUP BY {names}) l USING ({names}, {FILE})"
     )
-    schema = staged_schema(spec)
-    counts: dict[int, int] = {}
-    reader = connection.sql(last).to_arrow_reader(_ROWS_AT_ONCE)
-    with pa.OSFile(str(rows), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for batch in reader:
-            for found in batch.column(_FILE).value_counts().to_pylist():
-                counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
-            writer.write_batch(batch.drop_columns([_FILE]).cast(schema))
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in connection.sql(last).to_arrow_reader(_ROWS_AT_ONCE):
+            counts.update({found["values"]: found["counts"] for found in batch.column(FILE).value_counts().to_pylist()})
+            yield batch
+
+    with _registered(connection, spec, read):
+        write_rows(rows, spec, counted())
     return counts
 
 
-def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[str, tuple[Staged, int]]) -> Delivery:
+def _batches(read: Sequence[_Read]) -> Iterator[pa.RecordBatch]:
+    return (batch for one in read for batch in one.shelf.batches(one.place))
+
+
+def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[str, tuple[int, int]]) -> Delivery:
     """Return the delivery without the parts that were refused, and with an entry for each file."""
     entries = []
     for entry in answer.files:
@@ -142,8 +212,8 @@ def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[
                 entry, status="refused", rows_in=error.fetched, rows_rejected=error.rejected, reason=str(error)
             )
         elif entry.key in counts:
-            staged, loaded = counts[entry.key]
-            entry = replace(entry, rows_in=staged.fetched, rows_loaded=loaded)  # noqa: PLW2901
+            fetched, loaded = counts[entry.key]
+            entry = replace(entry, rows_in=fetched, rows_loaded=loaded)  # noqa: PLW2901
         entries.append(entry)
     return replace(
         answer,

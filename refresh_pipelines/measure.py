@@ -20,6 +20,10 @@ from refresh_pipelines.errors import ContractViolation
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import first_row, quote, told
 
+# What does not fit spills to disk. Few threads, since each needs tens of megabytes before it can spill.
+_LIMITS = {"memory_limit": "128MB", "threads": "2"}
+_ROWS_AT_ONCE = 50_000
+
 
 @dataclass(frozen=True)
 class Unique:
@@ -37,7 +41,7 @@ class Unique:
 
 @contextmanager
 def calculator(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection to a database in memory that spills into `spill`, and not into the current folder."""
+    """Yield a connection to a database of bounded memory that spills into `spill`, and not into the current folder."""
     with told("staging"), _connection(spill) as connection:
         yield connection
 
@@ -47,15 +51,16 @@ def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
     try:
         database = _database()
         database.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
+        database.execute(f"SET memory_limit = '{_LIMITS['memory_limit']}'")
         return database.cursor()
     except duckdb.Error:
-        return duckdb.connect(":memory:", config={"temp_directory": str(spill)})
+        return duckdb.connect(":memory:", config={"temp_directory": str(spill), **_LIMITS})
 
 
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
     """Open the one database of this process: opening costs more than all the work on a small payload."""
-    return duckdb.connect(":memory:")
+    return duckdb.connect(":memory:", config=dict(_LIMITS))
 
 
 def _leave_to_the_parent() -> None:
@@ -99,17 +104,23 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequ
         unique = _last_values(connection, spec, key, path)
     else:
         _refuse_conflicts(connection, spec, columns)
-        unique = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_table()
+        unique = connection.sql("SELECT DISTINCT * FROM staged").to_arrow_reader(_ROWS_AT_ONCE)
     replacement = path.with_suffix(".unique")
-    with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
-        writer.write_table(unique.cast(staged_schema(spec)))
+    schema = staged_schema(spec)
+    with pa.OSFile(str(replacement), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for batch in unique:
+            writer.write_batch(batch.cast(schema))
     replacement.replace(path)
-    connection.register("staged", unique)
-    return int(rows) - int(unique.num_rows)
+    with pa.memory_map(str(path)) as source:
+        connection.register("staged", pa.ipc.open_file(source).read_all())
+    return int(rows) - int(keys)
 
 
-def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> pa.Table:
+def _last_values(
+    connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path
+) -> list[pa.RecordBatch]:
     """Return one row for each merge key: of each column the last value of the payload that is not missing."""
+    connection.execute("RESET memory_limit")  # DuckDB cannot spill what arg_max holds
     with pa.memory_map(str(path)) as source:
         rows = pa.ipc.open_file(source).read_all()
         connection.register("ordered", rows.append_column("_position", pa.array(range(rows.num_rows), pa.int64())))
@@ -120,9 +131,9 @@ def _last_values(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: S
         ]
         grouped = ", ".join(quote(name) for name in key)
         query = f"SELECT {', '.join(values)} FROM ordered GROUP BY {grouped} ORDER BY min(_position)"  # noqa: S608 - quoted identifiers
-        table: pa.Table = connection.sql(query).to_arrow_table()
+        batches: list[pa.RecordBatch] = connection.sql(query).to_arrow_table().to_batches()
         connection.unregister("ordered")
-    return table
+    return batches
 
 
 def _refuse_conflicts(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, columns: str) -> None:

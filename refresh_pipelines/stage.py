@@ -95,17 +95,22 @@ def accept(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, pa
 
 def require_rows(spec: SourceSpec, staged: Staged) -> None:
     """Raise ContractViolation when a payload has fewer rows than `expect.min_rows`, or lacks `expect.present`."""
+    require_number(spec, staged.fetched, staged.filtered)
+    _require_values(spec, staged)
+
+
+def require_number(spec: SourceSpec, fetched: int, filtered: int) -> None:
+    """Raise ContractViolation when a payload has fewer rows than `expect.min_rows`."""
     least = spec.expect.min_rows
-    if staged.fetched >= least:
-        _require_values(spec, staged)
+    if fetched >= least:
         return
     few = ContractViolation(
         "the payload holds too few rows",
         expected=f"at least {least} (expect.min_rows)",
-        came=f"{staged.fetched}" + (f", and {staged.filtered} that count as no rows" if staged.filtered else ""),
+        came=f"{fetched}" + (f", and {filtered} that count as no rows" if filtered else ""),
         todo="Nothing was loaded. Look at the payload; set expect.min_rows: 0 if an empty answer is in order.",
     )
-    few.fetched = staged.fetched
+    few.fetched = fetched
     raise few
 
 

@@ -204,6 +204,7 @@ def test_of_ten_thousand_missing_hours_only_those_that_are_late_are_looked_at():
     assert len(asked) < 50
 
 
+FIRST = at("2026-11-16")
 HOURS = st.integers(0, 24 * 12)
 REFRESHES = st.lists(st.tuples(st.sampled_from(range(10)), st.integers(0, 23)), max_size=8)
 
@@ -211,10 +212,7 @@ REFRESHES = st.lists(st.tuples(st.sampled_from(range(10)), st.integers(0, 23)), 
 @given(REFRESHES, HOURS, st.sampled_from([0, 1, 3]), st.sampled_from(["6h", "36h", "5d"]))
 def test_a_verdict_holds_until_the_time_it_names(refreshes, hours, lookback, checked):
     spec = made({**DAYS, "lookback": lookback}, checked=checked, changed="6d")
-    days = [
-        (f"2026-11-{15 + day}", f"{at("2026-11-16") + timedelta(days=day, hours=hour):%FT%R}")
-        for day, hour in refreshes
-    ]
+    days = [(f"2026-11-{15 + day}", f"{FIRST + timedelta(days=day, hours=hour):%FT%R}") for day, hour in refreshes]
     start = at("2026-11-16T00:00") + timedelta(hours=hours)
     known = [one for one in days if at(one[1]) <= start]
     changed = max((when for _, when in known), default=None)

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from refresh_pipelines.orchestration.overdue import MOST_REPORTED
+from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines_tests.overdue_bench import DAYS, WHOLE, Watch, X, at
 
 LATE = (
@@ -141,7 +142,9 @@ def test_of_very_many_new_verdicts_the_bad_ones_are_reported_first(bench):
 
 
 def test_the_status_file_says_overdue_as_the_check_does(watch):
-    watch.tick("2026-11-21T18:06")
+    write_status_file(watch.bench.instance, watch.bench.settings, at("2026-11-21T18:05"))
+    assert watch.bench.status()["x"]["overdue"] is False
+    write_status_file(watch.bench.instance, watch.bench.settings, at("2026-11-21T18:06"))
     assert watch.bench.status()["x"]["overdue"] is True
 
 

@@ -44,6 +44,11 @@ def parse(
     refused and why. Exit code 1 if any file is refused.
     """
     spec = select_sources(read_files(load_settings()), [source])[0]
+    if spec.derived:
+        said = (
+            f"{spec.name} is a query over other sources and reads no files: `refresh run {spec.source}` makes it anew"
+        )
+        raise click.UsageError(said)
     window = _window(spec, partition, params)
     _remark(spec, window)
     read = [(Notes(), file) for file in files]

@@ -15,6 +15,7 @@ from refresh_pipelines.drop_listing import MissingCredential, drop_of
 from refresh_pipelines.drop_look import Look, by_day, look_at
 from refresh_pipelines.drop_sightings import Sightings
 from refresh_pipelines.drop_stability import Sighting
+from refresh_pipelines.errors import InternalError, Interrupted, RefreshError
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, shared_instance
 from refresh_pipelines.orchestration.partitions import dynamic_name
@@ -36,7 +37,7 @@ def files_sensor_name(spec: SourceSpec) -> str:
 def files_sensor(spec: SourceSpec, workshop: Workshop, reads: Reads, *, shared: bool = False) -> dg.SensorDefinition:
     """Return the sensor of a source with a drop; it runs unless somebody stops it.
 
-    A folder that cannot be listed fails the tick, so that the UI shows it in red.
+    A folder that cannot be listed skips the tick and is its reason.
 
     Args:
         reads: what the ticks of this process ask of the instance.
@@ -66,6 +67,11 @@ def _tick(
             look = look_at(spec, workshop.settings, now)
         except MissingCredential as missing:
             return dg.SensorResult(skip_reason=f"blocked: {missing}")
+        except (Interrupted, InternalError):
+            raise
+        except RefreshError as error:
+            # A tick that fails writes its traceback into the log every 30 seconds, and says no more than this.
+            return dg.SensorResult(skip_reason=f"failed: {error.at(spec.name, None)}")
         pending = look.pending(spec.spec_hash)
         busy = _busy(shared_instance(context), spec, reads, now) if pending else set()
         runs = days_due(pending, drop_of(spec), busy, now)

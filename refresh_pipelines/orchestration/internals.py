@@ -47,7 +47,7 @@ IMPLICIT_ASSET_JOB = "__ASSET_JOB"
 # As in workspace.yaml.
 LOCATION_NAME = "refresh_pipelines"
 # SQLite takes a limited number of values in one statement.
-_ASSETS_AT_ONCE = 500
+_ASSETS_AT_ONCE = _EVENTS_AT_ONCE = 500
 DEFINITIONS_MODULE = "refresh_pipelines.definitions"
 _TICK_WORDS: dict[TickStatus, Literal["started", "skipped", "success", "failure"]] = {
     TickStatus.STARTED: "started",
@@ -336,3 +336,22 @@ def newest_checks(
 def _is_evaluated(record: AssetCheckExecutionRecord) -> bool:
     done = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
     return record.status in done
+
+
+def observed_since(instance: dg.DagsterInstance, cursor: int | None) -> tuple[set[dg.AssetKey], int]:
+    """Return the assets with observations after a storage id, and the newest such id; None asks for that alone.
+
+    The public API asks for one asset at a time, and an asset's record does not know its observations.
+    """
+    storage, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_OBSERVATION
+    if cursor is None:
+        newest = storage.get_event_records(dg.EventRecordsFilter(kind), limit=1)
+        return set(), newest[0].storage_id if newest else 0
+    found: set[dg.AssetKey] = set()
+    while True:
+        wanted = dg.EventRecordsFilter(kind, after_cursor=cursor)
+        page = storage.get_event_records(wanted, limit=_EVENTS_AT_ONCE, ascending=True)
+        found |= {record.asset_key for record in page if record.asset_key}
+        cursor = page[-1].storage_id if page else cursor
+        if len(page) < _EVENTS_AT_ONCE:
+            return found, cursor

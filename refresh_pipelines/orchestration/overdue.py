@@ -19,7 +19,6 @@ from refresh_pipelines.orchestration.fresh import news, result_of
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.internals import shared_instance
 from refresh_pipelines.orchestration.report import key_of, listed
-from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
 
@@ -43,9 +42,7 @@ def overdue_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
         freshness.reads.note(instance, now)
         expired = expire_runs(instance, specs, now)
         verdicts = freshness.verdicts(instance, specs, now, PATIENCE)
-        reported, waiting = report(instance, specs, verdicts)
-        if reported:
-            write_status_file(instance, workshop.settings, now)
+        waiting = report(instance, specs, verdicts)
         parts = [_overdue(specs, verdicts, switched_on=workshop.settings.schedules_enabled)]
         parts += [f"{waiting} verdicts wait for the next tick"] if waiting else []
         parts += [f"expired in the queue: {listed(expired)}"] if expired else []
@@ -54,13 +51,11 @@ def overdue_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
     return overdue
 
 
-def report(
-    instance: dg.DagsterInstance, specs: Sequence[SourceSpec], verdicts: Mapping[str, Verdict]
-) -> tuple[int, int]:
+def report(instance: dg.DagsterInstance, specs: Sequence[SourceSpec], verdicts: Mapping[str, Verdict]) -> int:
     """Report the check of each source whose verdict differs from the one the instance holds.
 
-    Returns:
-        How many were reported, and how many have to wait because the tick has reported enough.
+    Returns how many have to wait because one tick has reported enough. `status.json` is left to the
+    sensor `failures`, which rewrites it every half minute.
     """
     new = news(instance, specs, verdicts)
     for spec, verdict in new[:MOST_REPORTED]:
@@ -74,7 +69,7 @@ def report(
                 description=result.description,
             )
         )
-    return len(new[:MOST_REPORTED]), len(new[MOST_REPORTED:])
+    return len(new[MOST_REPORTED:])
 
 
 def _overdue(specs: Sequence[SourceSpec], verdicts: Mapping[str, Verdict], *, switched_on: bool) -> str:

@@ -12,6 +12,7 @@ import dagster as dg
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.internals import observed_since
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
 from refresh_pipelines.outcome import Outcome
@@ -20,6 +21,9 @@ from refresh_pipelines.spec import SourceSpec
 
 _LOOK_BACK = 100
 _MOST_RUNS = 500
+_MOST_UNKEPT = 100
+# Where reading the observations has come to; no source is called so.
+_CURSOR = "|observed"
 _SCHEDULED = "last_scheduled_run_at"
 
 
@@ -29,26 +33,30 @@ def pasts_of(
     """Return by source what `status` says of its past, as plain JSON values."""
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
     records = instance.get_asset_records([key for own in keys.values() for key in own])
-    entries = {record.asset_entry.asset_key: record.asset_entry for record in records}
+    loaded = {one.asset_entry.asset_key: one.asset_entry.last_materialization_storage_id for one in records}
     kept = Kept(settings.data_dir, "past")
     known, new, out = kept.read(), {}, {}
+    observed, cursor = observed_since(instance, int(known[_CURSOR][1]) if _CURSOR in known else None)
+    if _CURSOR not in known:
+        kept.write({_CURSOR: ("", str(cursor))})
     for spec in specs:
-        ids = [_ids(entries[key]) for key in keys[spec.source] if key in entries]
+        ids = {key.to_user_string(): loaded[key] for key in keys[spec.source] if key in loaded}
         basis, before = json.dumps(ids), known.get(spec.source)
-        if before and before[0] == basis:
+        if before and before[0] == basis and observed.isdisjoint(keys[spec.source]):
             out[spec.source] = json.loads(before[1])
         else:
             out[spec.source] = _past(history(instance, spec, _LOOK_BACK) if ids else [], _scheduled(instance, spec))
             new[spec.source] = basis
+            if len(new) % _MOST_UNKEPT == 0:
+                # Of a first reading that is broken off the next one finds what was done.
+                kept.write({source: (basis, json.dumps(out[source])) for source, basis in new.items()})
     for source in _newly_scheduled(instance, keys, out):
         new.setdefault(source, known[source][0] if source in known else "")
-    kept.write({source: (basis, json.dumps(out[source])) for source, basis in new.items()})
+    entries = {source: (basis, json.dumps(out[source])) for source, basis in new.items()}
+    if str(cursor) != known.get(_CURSOR, ("", ""))[1]:
+        entries[_CURSOR] = ("", str(cursor))
+    kept.write(entries)
     return out
-
-
-def _ids(entry: dg.AssetEntry) -> list[int | None]:
-    observed = entry.last_observation_record
-    return [entry.last_materialization_storage_id, observed.storage_id if observed else None]
 
 
 def _past(outcomes: Sequence[Outcome], scheduled_at: datetime | None) -> dict[str, Any]:
@@ -97,7 +105,7 @@ def _ended_at(outcome: Outcome | None) -> datetime | None:
     return datetime.fromisoformat(outcome.started_at) if outcome and outcome.started_at else None
 
 
-def _failures_in_a_row(outcomes: list[Outcome]) -> int:
+def _failures_in_a_row(outcomes: Sequence[Outcome]) -> int:
     count = 0
     for outcome in outcomes:
         if outcome.success:

@@ -28,7 +28,8 @@ HEAD = 1 << 20
 _LINES = 500
 _PREAMBLE = 30
 _DATA = (".csv", ".tsv", ".txt", ".json", ".geojson")
-_OFFICE = ("xl/workbook.xml", "content.xml", "word/document.xml")
+_WORKBOOK = "xl/workbook.xml"
+_OFFICE = ("content.xml", "word/document.xml")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def recognise(path: Path, limit: int, hints: Hints | None = None) -> Iterator[Fo
         if head.lstrip()[:1] in (b"{", b"["):
             yield _json(head + stream.read(), packed, hints)
             return
+        if head.startswith(b"PAR1"):
+            raise _unknown("the payload is a Parquet file", excerpt(head, 20), _by_hand("parquet"))
     yield from _tables(head, packed, hints)
 
 
@@ -77,6 +80,10 @@ def _unknown(problem: str, came: str, todo: str = "") -> UpstreamRefused:
     )
 
 
+def _by_hand(kind: str) -> str:
+    return f"`refresh new` does not propose columns for this: write the YAML by hand, with `format: {kind}` (docs/source-file.md)."
+
+
 def _member(path: Path, hints: Hints) -> dict[str, str]:
     """Return `member` of an archive that holds several files, of which one can be meant."""
     try:
@@ -84,6 +91,8 @@ def _member(path: Path, hints: Hints) -> dict[str, str]:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise _unknown("the payload begins like a ZIP archive and is none", str(error)) from error
+    if _WORKBOOK in names:
+        raise _unknown("the payload is a workbook", "a ZIP archive with " + ", ".join(names[:3]), _by_hand("xlsx"))
     if any(name in _OFFICE for name in names):
         raise _unknown("the payload is a spreadsheet or document", "a ZIP archive with " + ", ".join(names[:3]))
     if hints.member:
@@ -109,7 +118,8 @@ def _json(body: bytes, packed: dict[str, Any], hints: Hints) -> Format:
         lines = body.split(b"\n", 2)
         each = len(lines) > 1 and lines[0].rstrip().endswith(b"}") and lines[1].lstrip().startswith(b"{")
         what = "one JSON document a line" if each else "no complete JSON document"
-        raise _unknown(f"the payload is {what}", f"{excerpt(body, 60)} ({error})") from error
+        todo = _by_hand("jsonl") if each else ""
+        raise _unknown(f"the payload is {what}", f"{excerpt(body, 60)} ({error})", todo) from error
     found = [hints.rows] if hints.rows is not None else list(_lists(document, ""))
     if len(found) != 1:
         raise _unknown(
