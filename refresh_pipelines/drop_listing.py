@@ -188,7 +188,7 @@ def _problem(error: Exception, what: str, said: str) -> RefreshError:
     if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
         todo = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment or in .env, or say anon: true."
         return MissingCredential(f"{what} needs a credential", came=came, todo=todo)
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError):
         todo = "Make the folder, or correct request.drop.url. A folder that is not there is no empty one."
         return UpstreamRefused(f"{what} does not exist", came=came, todo=todo)
     if isinstance(error, PermissionError):

@@ -162,12 +162,14 @@ def _look_closer(
 
 def _unique(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, one: _Read, again: Shelf) -> _Read:
     path = again.path.with_suffix(".one")
-    write_rows(path, spec, one.shelf.batches(one.place))
-    unique = measure(connection, spec, spec.merge_key, path)
-    staged = Staged(path, unique.rows, one.fetched, one.filtered, unique.duplicates, unique.hash)
-    require_rows(spec, staged)
-    again.put(one.place, staged.table().to_batches())
-    path.unlink()
+    try:
+        write_rows(path, spec, one.shelf.batches(one.place))
+        unique = measure(connection, spec, spec.merge_key, path)
+        staged = Staged(path, unique.rows, one.fetched, one.filtered, unique.duplicates, unique.hash)
+        require_rows(spec, staged)
+        again.put(one.place, staged.table().to_batches())
+    finally:
+        path.unlink(missing_ok=True)
     return replace(one, shelf=again, duplicates=unique.duplicates)
 
 

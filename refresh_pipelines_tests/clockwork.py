@@ -20,6 +20,7 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from refresh_pipelines.orchestration.internals import LOCATION_NAME, cancel_run
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START
+from refresh_pipelines_tests import alembic_once  # noqa: F401 - for its effect
 from refresh_pipelines_tests.catalogues import write
 
 DEFINITIONS = """

@@ -13,6 +13,7 @@ import dagster as dg
 from click.testing import CliRunner
 
 from refresh_pipelines.cli.main import main
+from refresh_pipelines_tests import alembic_once  # noqa: F401 - for its effect
 from refresh_pipelines_tests.catalogues import copy_two_sources, write
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -40,7 +40,7 @@ class Dropping(Bench):
         settings = Settings.load({"REFRESH_CATALOG": "catalog", **environ}, root=folder)
         self.settings = replace(settings, lock_timeout=timedelta(seconds=10))
         self.drops = folder / "drops"
-        self.drops.mkdir()
+        self.drops.mkdir(exist_ok=True)
         self.moved = None
 
     def put(self, name, content, age=3600):

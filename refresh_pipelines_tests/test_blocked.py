@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 
 import click
 import pytest
 
+from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.cli.common import print_table
+from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines_tests.catalogues import MINI
 from refresh_pipelines_tests.dagster_bench import Bench
 
@@ -61,11 +64,19 @@ def test_a_disabled_source_is_not_blocked(keyless):
     assert "SOME_KEY in" not in keyless.refresh("status").stdout
 
 
+def seen_long_ago(home, source):
+    """Have the schedule-change log say that the source was first seen enabled months ago."""
+    rhythms = Rhythms(home.folder / "data")
+    spec = load_catalogue([home.folder / "catalog"]).find(source)
+    rhythms.note([spec], datetime(2026, 1, 1, tzinfo=timezone.utc), lambda _: None)
+
+
 def test_what_was_loaded_before_the_key_went_missing_still_becomes_overdue(keyless):
     text = MINI.replace('csv"}', 'csv", auth: {env: SOME_KEY, query: k}}') + "freshness: {checked: 0s}\n"
     keyless.add({"benin/late.yaml": text})
     keyless.sandbox.override("/example.org/data.csv", b"day,value\n2026-01-01,1\n")
     keyless.environ["SOME_KEY"] = "planted5ecret"
+    seen_long_ago(keyless, "late")
     assert keyless.refresh("run", "late").exit_code == 0
     keyless.environ["SOME_KEY"] = ""
     result = keyless.refresh("status", "late")

@@ -108,6 +108,7 @@ def test_the_table_is_for_people_and_messages_go_to_stderr():
         (["fred_fx", str(SAMPLES)], "is a directory"),
         (["fred_fy", EURO], "did you mean fred_fx?"),
         (["bsee_ogora", YEAR, "--partition", "2025"], "keys look like 1996-01-01"),
+        (["fx_daily", EURO], "is a query over other sources and reads no files"),
         (["fred_fx", EURO, "--param", "series_id"], "--param wants NAME=VALUE"),
     ],
 )

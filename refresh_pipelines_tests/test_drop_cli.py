@@ -63,11 +63,11 @@ def test_a_bad_file_is_named_and_the_exit_code_says_so(shell):
 
 
 def test_a_missing_folder_fails_this_source_and_no_other(shell):
-    (shell.folder / "drops").rmdir()
+    shell.add({"benin/survey.yaml": SURVEY.replace("url: drops", f"url: {shell.folder / 'mount'}")})
     shell.environ["REFRESH_UPSTREAM"] = shell.sandbox.base
     items = {item["source"]: item for item in shell.items("run", "survey", "fred_fx")}
     assert (items["survey"]["outcome"], items["survey"]["error_class"]) == ("failed", "permanent")
-    assert "the folder drops does not exist" in items["survey"]["message"]
+    assert "mount does not exist" in items["survey"]["message"]
     assert items["fred_fx"]["outcome"] == "loaded"
 
 

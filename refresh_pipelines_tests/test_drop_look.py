@@ -100,11 +100,18 @@ def test_the_folder_itself_may_be_a_link(bench, tmp_path):
     assert keys(bench) == ["a.csv"]
 
 
-def test_a_missing_folder_is_an_error_and_no_empty_day(bench):
-    bench.drops.rmdir()
-    with pytest.raises(UpstreamRefused, match="the folder drops does not exist") as error:
-        bench.look(SPEC)
+def test_a_relative_folder_is_made_where_nobody_has_made_it(bench):
+    assert bench.look(drop_spec(drop={"url": "drops/not/yet"})).sentence() == "nothing new"
+    assert (bench.drops / "not/yet").is_dir()
+
+
+@pytest.mark.parametrize("url", ["{root}/mount", "file://{root}/mount", "../beside", "link/in"])
+def test_any_other_missing_folder_is_an_error_and_no_empty_day(bench, url):
+    (bench.folder / "link").symlink_to(bench.folder.parent / "unmounted")
+    with pytest.raises(UpstreamRefused, match=r"the folder .* does not exist") as error:
+        bench.look(drop_spec(drop={"url": url.format(root=bench.folder)}))
     assert "Make the folder" in str(error.value)
+    assert not (bench.folder.parent / "beside").exists() and not (bench.folder / "mount").exists()
 
 
 def test_a_file_in_place_of_the_folder_is_an_error(bench):

@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 
 from refresh_pipelines.drop_listing import MissingCredential
-from refresh_pipelines.errors import UpstreamRefused
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.tools import Workshop
@@ -162,10 +161,17 @@ def test_only_bad_files_are_a_failed_run_that_nobody_repeats(drops):
     assert drops.tick().run_requests == []
 
 
-def test_a_missing_folder_is_an_error_in_the_tick(drops):
+def test_a_folder_that_nobody_has_made_yet_is_made_and_empty(drops):
     drops.folder.rmdir()
-    with pytest.raises(UpstreamRefused, match="the folder drops does not exist"):
-        drops.tick()
+    assert drops.tick().skip_message == "nothing new"
+    assert drops.folder.is_dir()
+
+
+def test_a_missing_mount_is_the_reason_of_the_tick_and_no_traceback(bench):
+    drops = Drops(bench, SURVEY.replace("url: drops", f"url: {bench.folder}/mount"))
+    said = drops.tick().skip_message
+    assert said.startswith(f"failed: benin/survey: the folder {bench.folder}/mount does not exist")
+    assert drops.tick().skip_message == said
 
 
 def test_schedules_that_are_switched_off_switch_off_the_sensor(bench):

@@ -6,11 +6,13 @@ check of an asset to what the UI launches; there the step asks, after the refres
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.freshness import Verdict, judged, sentence
 from refresh_pipelines.orchestration.checks import FRESH
 from refresh_pipelines.orchestration.freshness import Freshness
@@ -37,8 +39,14 @@ def fresh_checks(
     def fresh(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = [sources[key.asset_key] for key in context.selected_asset_check_keys]
         now = workshop.clock()
-        freshness.reads.note(context.instance, now, wanted)
-        for spec, verdict in news(context.instance, wanted, freshness.verdicts(context.instance, wanted, now)):
+        try:
+            freshness.reads.note(context.instance, now, wanted)
+            found = news(context.instance, wanted, freshness.verdicts(context.instance, wanted, now))
+        except (OSError, sqlite3.Error, RefreshError) as error:
+            # No trouble of the refresh this step stands beside; the sensor meets it too, and shows it.
+            context.log.warning(f"Whether the source is fresh cannot be said: {error}")
+            return
+        for spec, verdict in found:
             yield result_of(spec, verdict)
 
     return [fresh]

@@ -81,7 +81,7 @@ def _unknown(problem: str, came: str, todo: str = "") -> UpstreamRefused:
 
 
 def _by_hand(kind: str) -> str:
-    return f"`refresh new` does not propose columns for this: write the YAML by hand, with `format: {kind}` (docs/source-file.md)."
+    return f"A source can read this; write its YAML by hand, with `format: {kind}` (docs/source-file.md)."
 
 
 def _member(path: Path, hints: Hints) -> dict[str, str]:
