@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from refresh_pipelines_tests.command_home import Home
     from refresh_pipelines_tests.dagster_bench import Bench
 
-hypothesis.settings.register_profile("local", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 # The same examples in every run, so that a failure comes from the change and not from the draw.
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # A shell starts background jobs deaf to SIGINT, and every process a test starts and interrupts would be deaf as well.
