@@ -21,7 +21,7 @@ CatchUp = Literal["none", "latest", "all"]
 # So many periods at one tick: a host is not asked for decades at once.
 MOST_CAUGHT_UP = 31
 # Runs of a person or a backfill never hold a schedule up: they may last for days.
-HOLDING_UP = frozenset({"schedule", "catch_up", "probe"})
+HOLDING_UP = frozenset({"schedule", "catch_up", "probe", "retry"})
 
 
 @dataclass(frozen=True)

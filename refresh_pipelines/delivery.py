@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refresh_pipelines.absent import nowhere
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import Interrupted, RefreshError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Turn, Validators
-from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.paging import Pager
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Part, naming

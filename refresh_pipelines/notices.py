@@ -1,206 +1,206 @@
-"""Tell a person that a refresh failed: written once to an outbox, then delivered to the webhook.
+"""Tell a person that something is wrong, once, and that it is over, once: incidents into the outbox, and out of it.
 
-The outbox (`ops.sqlite` in the data folder) is what makes a notice exactly one: the run that
-failed, the sensor that finds crashed runs and any number of processes may all report the same
-failure, and the first one's row wins. What could not be delivered stays and is tried again; what the
-receiver refuses (4xx) waits longer, so that one bad notice holds no other one back.
+Both live in `ops.sqlite` in the data folder, and every change is one transaction: the run that failed, the sensor
+that finds crashed runs and any number of processes may report the same failure, and the first one counts. What could
+not be delivered stays and is tried again, in order for each route; what the receiver refuses (4xx) waits
+longer, so that one bad notice holds no other one back.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import requests
 
+from refresh_pipelines import incident_store, outbox
+from refresh_pipelines.alert_body import body_of
+from refresh_pipelines.alert_tables import alert_store
 from refresh_pipelines.clock import utc_now
-from refresh_pipelines.errors import RefreshError
-from refresh_pipelines.ops import instant_text, ops_file, ops_store
-from refresh_pipelines.outcome import Outcome
-from refresh_pipelines.proxy import route_of
-from refresh_pipelines.redact import redact
+from refresh_pipelines.deliver import new_session, post
+from refresh_pipelines.incident import Condition, Event, Failure, Good, Incident
+from refresh_pipelines.incidents import Board
+from refresh_pipelines.ops import instant_text, ops_file
+from refresh_pipelines.outbox import CLAIM, Notice
 from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
 
-TIMEOUT = 5.0
-CLAIM = timedelta(minutes=1)
+__all__ = ["CLAIM", "REFUSED", "Failure", "Look", "Notices", "route_for"]
+
 REFUSED = timedelta(hours=1)
-# Of 4xx these may pass if sent again soon.
-_PASSING = frozenset({408, 425, 429})
-_TABLE = """
-CREATE TABLE IF NOT EXISTS outbox (
-    event_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL,
-    created_at TEXT NOT NULL, not_before TEXT NOT NULL, delivered_at TEXT, attempts INTEGER NOT NULL DEFAULT 0,
-    last_error TEXT, UNIQUE (run_id, source));
-"""
+# A receiver that hangs holds up whoever delivers no longer than this and one more post.
+PATIENCE = 15.0
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What there is to tell: one source in one failed run.
+class Look:
+    """What one look at the instance has found.
 
     Attributes:
-        partitions: the bad partition keys, empty without partitions.
+        goods: all good refreshes of a source since its open incidents began, for those where something changed.
+        conditions: what holds now.
+        judged: of which sources that is known, by kind.
+        awake: sources whose incidents may be reminded of.
+        first: the first look ever: nobody is told of what holds already.
     """
 
-    source: str
-    run_id: str
-    partitions: tuple[str, ...]
-    error_class: str
-    message: str
+    goods: Sequence[tuple[SourceSpec, Sequence[Good]]] = ()
+    conditions: Sequence[Condition] = ()
+    judged: Mapping[str, Collection[str]] = field(default_factory=dict)
+    awake: Collection[str] = ()
+    first: bool = False
 
-    @classmethod
-    def of(cls, source: str, run_id: str, bad: Sequence[Outcome]) -> Failure:
-        """Return what to tell about a run's failed outcomes; the first one gives the class."""
-        keys = tuple(outcome.partition for outcome in bad if outcome.partition)
-        text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in bad))
-        return cls(source, run_id, keys, bad[0].error_class or "internal", text)
+
+def route_for(spec: SourceSpec, settings: Settings) -> str:
+    """Return the route of a source: `alerts.route`, or its tenant's where that has a webhook of its own."""
+    tenant = re.sub(r"[^a-z0-9]+", "_", (spec.tenant or "").lower())
+    if "route" in spec.alerts.model_fields_set or tenant not in settings.routes:
+        return spec.alerts.route
+    return tenant
 
 
 class Notices:
-    """The outbox and its delivery."""
+    """The incidents and their outbox.
+
+    All methods raise sqlite3.Error when `ops.sqlite` cannot be used.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings, self.clock = settings, clock
         self.path = ops_file(settings.data_dir)
 
     def report(self, failure: Failure) -> bool:
-        """Write a notice unless this run and source have one; return whether it is new.
+        """Enter a failure unless this run and source have been; return whether it is new.
 
         Without a webhook there is nobody to tell, and nothing is written.
         """
-        if not self.settings.webhook_url:
+        if not self.settings.webhook(failure.rule.route):
             return False
         now = self.clock()
-        body = self._body(failure, now.isoformat(timespec="seconds"))
-        with self._open() as connection:
-            done = connection.execute(
-                "INSERT OR IGNORE INTO outbox (event_id, run_id, source, body, created_at, not_before)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    body["event_id"],
-                    failure.run_id,
-                    failure.source,
-                    json.dumps(body),
-                    instant_text(now),
-                    instant_text(now),
-                ),
-            )
-        return done.rowcount == 1
+        with alert_store(self.path) as store:
+            if not incident_store.is_new(store, failure.run_id, failure.source, now):
+                return False
+            board = incident_store.read_board(store)
+            board.fail(failure, now)
+            board.settle(now)
+            self._keep(store, board, now)
+        return True
+
+    def know(self, run_id: str, source: str) -> None:
+        """Have a failure count as reported, without a word."""
+        with alert_store(self.path) as store:
+            incident_store.is_new(store, run_id, source, self.clock())
+
+    def known(self, run_id: str, source: str) -> bool:
+        """Whether a failure was reported."""
+        if not self.path.exists():
+            return False
+        with alert_store(self.path) as store:
+            query = "SELECT 1 FROM reported WHERE run_id = ? AND source = ?"
+            return store.execute(query, [run_id, source]).fetchone() is not None
+
+    def open(self, source: str | None = None) -> list[Incident]:
+        """Return the open incidents of all sources or of one, oldest first."""
+        if not self.path.exists():
+            return []
+        with alert_store(self.path) as store:
+            return incident_store.open_incidents(store, source)
+
+    def look(self, look: Look, *, release: bool = False) -> int:
+        """Enter what was found, and decide what is told; return how many notices are new.
+
+        `release` has nobody wait any longer for others of its host.
+        """
+        conditions = [one for one in look.conditions if self.settings.webhook(one.rule.route)]
+        if not conditions and not self.path.exists():
+            return 0
+        now = self.clock()
+        with alert_store(self.path) as store:
+            board = incident_store.read_board(store)
+            for spec, goods in look.goods:
+                board.good(spec, goods)
+            board.stand(conditions, look.judged, now, silent=look.first)
+            board.settle(now, look.awake, release=release)
+            self._keep(store, board, now)
+            incident_store.prune(store, now)
+            outbox.prune(store, now)
+        return len(board.events)
 
     def deliver(self, session: requests.Session | None = None, budget: int = 4) -> list[str]:
-        """Send up to `budget` waiting notices, oldest first, and return what went wrong.
+        """Send up to `budget` waiting notices of each route, oldest first, and return what went wrong.
 
-        Stops when the receiver is down, so that it is asked once and not once a notice.
+        Stops with a route when its receiver is down, so that it is asked once and not once a notice.
         """
-        url = self.settings.webhook_url
-        if not url or not self.path.exists():
+        if not self.settings.routes or not self.path.exists():
             return []
-        session, problems = session or _session(), []
-        for _ in range(budget):
-            claimed = self._claim()
-            if claimed is None:
-                break
-            event_id, body = claimed
-            sent = {**json.loads(body), "sent_at": self.clock().isoformat(timespec="seconds")}
-            status, problem = self._post(session, url, event_id, json.dumps(sent))
-            refused = status // 100 == 4 and status not in _PASSING
-            self._settle(event_id, problem, REFUSED if refused else timedelta(0))
-            if problem:
-                problems.append(problem)
-            if problem and not refused:
-                break
+        with alert_store(self.path) as store:
+            routes = outbox.waiting_routes(store)
+        problems: list[str] = []
+        session, until = session or new_session(), time.monotonic() + PATIENCE
+        for route in routes:
+            if time.monotonic() < until:
+                problems += self._deliver(session, route, budget)
         return problems
 
     def waiting(self, source: str | None = None) -> int:
         """Return how many notices are not delivered yet, of all sources or of one."""
         if not self.path.exists():
             return 0
-        query = "SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND source = coalesce(?, source)"
-        with self._open() as connection:
-            return int(connection.execute(query, [source]).fetchone()[0])
+        with alert_store(self.path) as store:
+            return outbox.count_waiting(store, source)
+
+    def newest(self, limit: int) -> list[Notice]:
+        """Return what waits, in order, and then the newest that were delivered."""
+        if not self.path.exists():
+            return []
+        with alert_store(self.path) as store:
+            return outbox.newest(store, limit)
 
     def forget(self, source: str) -> None:
-        """Remove the notices of a source that are not delivered yet."""
-        with self._open() as connection:
-            connection.execute("DELETE FROM outbox WHERE delivered_at IS NULL AND source = ?", [source])
+        """Remove the incidents of a source, and its notices that are not delivered yet."""
+        with alert_store(self.path) as store:
+            outbox.forget(store, source)
+            incident_store.forget(store, source, self.clock())
 
-    def _body(self, failure: Failure, now: str) -> dict[str, Any]:
-        port = self.settings.environ.get("REFRESH_UI_PORT", "3000")
-        return {
-            "version": 1,
-            "event_id": str(uuid.uuid4()),
-            "sent_at": now,
-            "event": "incident.opened",
-            "incident_id": str(uuid.uuid4()),
-            "source": failure.source,
-            "partition": ", ".join(failure.partitions) or None,
-            "error_class": failure.error_class,
-            "message": redact(failure.message),
-            "run_id": failure.run_id,
-            "opened_at": now,
-            "count": max(1, len(failure.partitions)),
-            "url": f"http://127.0.0.1:{port}/runs/{failure.run_id}",
-        }
+    def _keep(self, store: sqlite3.Connection, board: Board, now: datetime) -> None:
+        """Write down what a board has decided, and the notices of it."""
+        incident_store.keep(store, board)
+        port = self.settings.environ.get("REFRESH_UI_PORT") or "3000"
+        for event in board.events:
+            outbox.put(store, _row(event, body_of(event, now, port), now), event.number)
 
-    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
-        return ops_store(self.path, _TABLE)
-
-    def _claim(self) -> tuple[str, str] | None:
-        """Take the oldest waiting notice, so that no other process sends it at the same time."""
-        with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            row = connection.execute(
-                "SELECT event_id, body FROM outbox"
-                " WHERE delivered_at IS NULL AND not_before <= ? ORDER BY created_at, rowid LIMIT 1",
-                (instant_text(self.clock()),),
-            ).fetchone()
-            if row:
-                connection.execute(
-                    "UPDATE outbox SET not_before = ?, attempts = attempts + 1 WHERE event_id = ?",
-                    (instant_text(self.clock() + CLAIM), row[0]),
-                )
-        return (row[0], row[1]) if row else None
-
-    def _post(self, session: requests.Session, url: str, event_id: str, body: str) -> tuple[int, str | None]:
-        """Return the status (0: no answer) and what went wrong."""
-        headers = {"Content-Type": "application/json", "X-Refresh-Event-Id": event_id}
-        try:
-            how = route_of(url, self.settings.environ)
-        except RefreshError as error:
-            return 0, f"the webhook was not asked: {error}"
-        try:
-            # Streamed, because the answer's body is nobody's business and may never end.
-            with session.post(
-                url, data=body.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True,
-                proxies=how.proxies, verify=how.verify,
-            ) as response:  # fmt: skip
-                status = response.status_code
-        except requests.exceptions.ProxyError as error:
-            return 0, f"the proxy of {how.proxy} did not let the webhook be reached: {type(error).__name__}"
-        except requests.RequestException as error:
-            # The error's text names the path, which is the secret of most webhooks.
-            return 0, f"the webhook could not be reached: {type(error).__name__}"
-        return status, None if status < 300 else f"the webhook answered HTTP {status}"
-
-    def _settle(self, event_id: str, problem: str | None, pause: timedelta) -> None:
-        now = self.clock()
-        with self._open() as connection:
-            if problem:
-                statement = "UPDATE outbox SET not_before = ?, last_error = ? WHERE event_id = ?"
-                connection.execute(statement, (instant_text(now + pause), problem, event_id))
-            else:
-                statement = "UPDATE outbox SET delivered_at = ?, last_error = NULL WHERE event_id = ?"
-                connection.execute(statement, (instant_text(now), event_id))
+    def _deliver(self, session: requests.Session, route: str, budget: int) -> Iterator[str]:
+        hook = self.settings.webhook(route)
+        for _ in range(budget if hook else 0):
+            with alert_store(self.path) as store:
+                claimed = outbox.claim(store, route, self.clock())
+            if claimed is None or hook is None:
+                return
+            event_id, text = claimed
+            body = {**json.loads(text), "sent_at": self.clock().isoformat(timespec="seconds")}
+            answer = post(session, self.settings, hook, body)
+            with alert_store(self.path) as store:
+                pause = REFUSED if answer.refused else timedelta(0)
+                outbox.settle(store, event_id, self.clock(), answer.problem, pause)
+            if answer.problem:
+                yield answer.problem if route == "default" else f"route {route}: {answer.problem}"
+                if not answer.refused:
+                    return
 
 
-def _session() -> requests.Session:
-    session = requests.Session()
-    # Proxies and certificates are chosen for each post, from `.env` too; the session would add those it finds itself.
-    session.trust_env = False
-    return session
+def _row(event: Event, body: Mapping[str, object], now: datetime) -> dict[str, object]:
+    one = event.incident
+    return {
+        "event_id": event.id,
+        "incident_id": one.id,
+        "event": event.kind,
+        "source": one.source,
+        "route": one.rule.route,
+        "body": json.dumps(body),
+        "created_at": instant_text(now),
+    }

@@ -22,8 +22,8 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
 from refresh_pipelines.derive import derive
-from refresh_pipelines.drop_delivery import DropTools, NothingToRead, take_files
-from refresh_pipelines.drop_story import read_dropped, settle
+from refresh_pipelines.drop.delivery import DropTools, NothingToRead, take_files
+from refresh_pipelines.drop.story import read_dropped, settle
 from refresh_pipelines.errors import Interrupted, RefreshError, WrongPeriod
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Validators
 from refresh_pipelines.outcome import Counts, Outcome, Seconds

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -17,8 +19,28 @@ BUILTIN_CATALOG = Path(__file__).parent / "catalog"
 SAMPLES = Path(__file__).parent / "samples"
 
 
+DEFAULT_ROUTE = "default"
+_WEBHOOK = "REFRESH_WEBHOOK_"
+# What follows REFRESH_WEBHOOK_ and names no route.
+_NO_ROUTES = ("URL", "SECRET", "FORMAT")
+_FORMAT = "_FORMAT"
+
+
 class SettingsError(ValueError):
     """A setting cannot be used; the message names the variable, its value and what it should be."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where the notices of a route go, and whether as our JSON or as a Slack message."""
+
+    url: str = field(repr=False)
+    form: Literal["json", "slack"] = "json"
+
+    @property
+    def host(self) -> str:
+        """The receiver's host, all of the address that is no secret."""
+        return urlsplit(self.url).hostname or "?"
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,8 @@ class Settings:
         upstream: None for the real hosts, otherwise the base URL that stands in for them.
         sandbox: whether `upstream` is the bundled sandbox, where a missing key is filled in.
         schedules_enabled: whether schedules and sensors may request runs; what a person starts runs in any case.
+        webhooks: where alerts go, by route; `default` is REFRESH_WEBHOOK_URL, `desk` is REFRESH_WEBHOOK_DESK.
+        webhook_secret: signs what is posted there.
         environ: the merged environment, from which declared credentials are read.
     """
 
@@ -43,7 +67,8 @@ class Settings:
     sandbox_port: int = 8088
     lock_timeout: timedelta = timedelta(minutes=5)
     schedules_enabled: bool = True
-    webhook_url: str | None = field(default=None, repr=False)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -66,9 +91,25 @@ class Settings:
             sandbox_port=port,
             lock_timeout=_duration(env, "REFRESH_LOCK_TIMEOUT", timedelta(minutes=5)),
             schedules_enabled=_yes(env, "REFRESH_SCHEDULES_ENABLED", True),
-            webhook_url=env.get("REFRESH_WEBHOOK_URL") or None,
+            webhooks=_webhooks(env),
+            webhook_secret=env.get("REFRESH_WEBHOOK_SECRET") or None,
             environ=env,
         )
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Where alerts go that no route takes elsewhere."""
+        hook = self.webhooks.get(DEFAULT_ROUTE)
+        return hook.url if hook else None
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The routes that have a webhook, by name."""
+        return tuple(sorted(self.webhooks))
+
+    def webhook(self, route: str) -> Webhook | None:
+        """Return where a route leads: its own webhook, or the one for all that have none; None: nobody is told."""
+        return self.webhooks.get(route) or self.webhooks.get(DEFAULT_ROUTE)
 
     @property
     def warehouse_file(self) -> Path:
@@ -133,6 +174,25 @@ def _yes(env: Mapping[str, str], name: str, default: bool) -> bool:
     if text.strip().lower() not in meant:
         raise SettingsError(f"{name}={text!r}: expected true or false")
     return meant[text.strip().lower()]
+
+
+def _webhooks(env: Mapping[str, str]) -> dict[str, Webhook]:
+    found = {DEFAULT_ROUTE: _webhook(env, f"{_WEBHOOK}URL", "REFRESH_WEBHOOK_FORMAT")}
+    for name in env:
+        route = name.removeprefix(_WEBHOOK)
+        if name.startswith(_WEBHOOK) and route not in _NO_ROUTES and not route.endswith(_FORMAT):
+            found[route.lower()] = _webhook(env, name, name + _FORMAT) or found.get(route.lower())
+    return {route: hook for route, hook in found.items() if hook}
+
+
+def _webhook(env: Mapping[str, str], name: str, form: str) -> Webhook | None:
+    url = env.get(name)
+    said = env.get(form) or ("slack" if url and urlsplit(url).hostname == "hooks.slack.com" else "json")
+    if said == "slack" and url:
+        return Webhook(url, "slack")
+    if said not in ("slack", "json"):
+        raise SettingsError(f"{form}={said!r}: expected json or slack")
+    return Webhook(url) if url else None
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 
-from refresh_pipelines.drop_look import look_at
-from refresh_pipelines.drop_sightings import Sightings
+from refresh_pipelines.drop.look import look_at
+from refresh_pipelines.drop.sightings import Sightings
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.workbench import Bench, rows_of, spec_of
 

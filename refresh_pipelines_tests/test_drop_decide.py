@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refresh_pipelines.drop_decide import LONGEST_WAIT, days_due, wait_after
-from refresh_pipelines.drop_stability import Sighting
+from refresh_pipelines.drop.decide import LONGEST_WAIT, days_due, wait_after
+from refresh_pipelines.drop.stability import Sighting
 from refresh_pipelines.spec import Drop
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from refresh_pipelines.drop_listing import Moved, pattern_of
-from refresh_pipelines.drop_look import pick
+from refresh_pipelines.drop.listing import Moved, pattern_of
+from refresh_pipelines.drop.look import pick
 from refresh_pipelines.errors import InternalError, RefreshError, UpstreamRefused
 from refresh_pipelines_tests.dropping import Dropping, csv, drop_spec
 

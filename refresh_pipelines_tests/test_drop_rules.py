@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from refresh_pipelines.file_ledger import Status
+from refresh_pipelines.drop.ledger import Status
 from refresh_pipelines.spec import Drop
 from refresh_pipelines_tests.catalogues import load
 from refresh_pipelines_tests.test_rules import changed, take_mark

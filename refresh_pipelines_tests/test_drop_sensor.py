@@ -9,7 +9,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
-from refresh_pipelines.drop_listing import MissingCredential
+from refresh_pipelines.drop.listing import MissingCredential
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.tools import Workshop

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refresh_pipelines.drop_stability import Seen, look
+from refresh_pipelines.drop.stability import Seen, look
 
 NOW = datetime(2026, 11, 22, 23, 59, tzinfo=timezone.utc)
 QUIET = timedelta(seconds=60)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refresh_pipelines.delivery import Delivery
-from refresh_pipelines.drop_stage import stage_files
+from refresh_pipelines.drop.stage import stage_files
 from refresh_pipelines.measure import calculator
 from refresh_pipelines.parse import Notes
 from refresh_pipelines.stage import Part

@@ -112,7 +112,7 @@ def test_what_the_receiver_could_not_take_is_delivered_later_under_the_same_id(t
 def test_a_receiver_that_is_down_is_asked_once_and_not_once_a_notice(tmp_path, receiver):
     notices = outbox(tmp_path, receiver.url)
     for number in range(3):
-        notices.report(failure(run_id=f"run-{number}"))
+        notices.report(failure(run_id=f"run-{number}", source=f"source_{number}"))
     receiver.status = 500
     assert notices.deliver() == ["the webhook answered HTTP 500"]
     assert len(receiver.received) == 1
@@ -120,7 +120,7 @@ def test_a_receiver_that_is_down_is_asked_once_and_not_once_a_notice(tmp_path, r
 
 def test_a_notice_the_receiver_refuses_holds_no_other_one_back_and_is_kept(tmp_path, receiver, clock):
     notices = outbox(tmp_path, receiver.url, clock)
-    notices.report(failure(run_id="refused"))
+    notices.report(failure(run_id="refused", source="other"))
     receiver.status = 400
     notices.deliver()
     receiver.status = 200
@@ -151,7 +151,7 @@ def test_the_address_of_the_webhook_is_a_secret(tmp_path, receiver):
 def test_oldest_notices_go_first_and_few_at_a_time(tmp_path, receiver):
     notices = outbox(tmp_path, receiver.url)
     for number in range(6):
-        notices.report(failure(run_id=f"run-{number}"))
+        notices.report(failure(run_id=f"run-{number}", source=f"source_{number}"))
     notices.deliver()
     assert [body["run_id"] for body in receiver.delivered] == ["run-0", "run-1", "run-2", "run-3"]
     notices.deliver()
@@ -173,7 +173,7 @@ def test_a_notice_whose_sender_died_is_taken_up_after_a_minute(tmp_path, receive
 def test_threads_that_deliver_at_once_deliver_once(tmp_path, receiver):
     notices = [outbox(tmp_path, receiver.url) for _ in range(8)]
     for number in range(4):
-        notices[0].report(failure(run_id=f"run-{number}"))
+        notices[0].report(failure(run_id=f"run-{number}", source=f"source_{number}"))
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(Notices.deliver, notices)) == [[]] * 8
     assert sorted(body["run_id"] for body in receiver.delivered) == ["run-0", "run-1", "run-2", "run-3"]

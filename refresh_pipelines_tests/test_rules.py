@@ -230,11 +230,8 @@ def test_a_request_that_spans_partitions_says_from_when_to_when(tmp_path):
     "extra",
     [
         "priority: 2",
-        "breaker: {failures: 3}",
-        "breaker: {probe: 2h}",
         "alerts: {after: 2}",
         "alerts: {route: other}",
-        "retry: {max_delay: 2h}",
     ],
 )
 def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra):

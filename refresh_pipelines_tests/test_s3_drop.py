@@ -10,7 +10,7 @@ import pytest
 from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
-from refresh_pipelines.drop_listing import MissingCredential
+from refresh_pipelines.drop.listing import MissingCredential
 from refresh_pipelines.errors import RefreshError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines_tests.dropping import DAY, Dropping, csv, drop_spec

@@ -35,6 +35,8 @@ COMMANDS: dict[str, Lazy] = {
     "gaps": Lazy("cli.gaps", "gaps", "List due ticks without a run or a reason, and what is missing; --fill runs it."),
     "pause": Lazy("cli.pause", "pause", "Stop schedules until they are resumed, without touching YAML."),
     "resume": Lazy("cli.pause", "resume", "Start paused schedules again."),
+    "reset": Lazy("cli.reset", "reset", "Close the breaker of sources that failed several times in a row."),
+    "alerts": Lazy("cli.alerts", "alerts", "Try the webhooks; list open incidents, notices, and what waits and why."),
     "retire": Lazy("cli.retire", "retire", "Remove what a deleted source has left, or forget rows to load them anew."),
     "sql": Lazy("cli.sql", "sql", "Ask the warehouse a question in SQL, read only."),
     "sandbox": Lazy("cli.sandbox", "sandbox", "Serve the bundled samples in place of the real hosts."),

@@ -23,7 +23,7 @@ from refresh_pipelines.freshness import Late, Verdict, sentence
 from refresh_pipelines.problems import did_you_mean
 from refresh_pipelines.spec import SourceSpec
 
-_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN")
+_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "BREAKER")
 
 
 @click.command()
@@ -50,6 +50,7 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     blocked = missing_keys(chosen, settings)
     states = [_state(item, item["source"] in blocked) for item in items]
     ok = not {"overdue", "failing", "broken"} & set(states) and not any(item["stale_yaml"] for item in items)
+    ok = ok and not any(map(_is_held, items))
     if as_json:
         print_json(items, ok)
     else:
@@ -58,6 +59,7 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         grey = [number for number, state in enumerate(states) if state == "blocked"]
         print_table(_HEADERS, [_row(item, state) for item, state in zip(items, states, strict=True)], grey)
         _print_overdue(chosen, verdicts)
+        _print_held(items)
         print_blocked(blocked)
         print_stale(catalogue, {item["source"] for item in items})
     sys.exit(0 if ok else 1)
@@ -80,6 +82,27 @@ def _todo(spec: SourceSpec, late: Late) -> str:
     return f"`{run}` tries now; {why}."
 
 
+def _is_held(item: dict[str, Any]) -> bool:
+    """Whether schedules ask for nothing because the source fails all the time."""
+    return bool(item["enabled"] and item["breaker"] in {"open", "half_open"})
+
+
+def _print_held(items: list[dict[str, Any]]) -> None:
+    """Say of each source whose breaker is open since when, when it is probed, and what to do."""
+    for item in filter(_is_held, items):
+        probe = f"next probe {_short(item['next_probe_at'])}" if item["breaker"] == "open" else "a probe is due or made"
+        click.echo(
+            f"\nBreaker open: {item['group']}/{item['source']} since {_short(item['breaker_since'])}, after "
+            f"{item['consecutive_failures']} failures in a row; {probe}.\n  `refresh run {item['source']}` asks now, "
+            f"`refresh reset {item['source']}` closes it; `refresh history {item['source']}` shows what its last "
+            "refreshes did."
+        )
+
+
+def _short(at: str | None) -> str | None:
+    return at and at[:16].replace("T", " ")
+
+
 def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
     known = {item["source"]: item for item in items} | {f"{item['group']}/{item['source']}": item for item in items}
     for name in names:
@@ -94,7 +117,7 @@ def _state(item: dict[str, Any], blocked: bool) -> str:
         "disabled": not item["enabled"],
         "blocked": blocked and not item["overdue"],
         "paused": item["paused"],
-        "failing": item["consecutive_failures"],
+        "failing": item["consecutive_failures"] or item["last_outcome"] == "failed",
         "overdue": item["overdue"],
         "fresh": item["last_success_at"],
     }
@@ -102,6 +125,6 @@ def _state(item: dict[str, Any], blocked: bool) -> str:
 
 
 def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:
-    times = [item[name] and item[name][:16].replace("T", " ") for name in ("last_success_at", "last_changed_at")]
-    following = item["next_run_at"] and item["next_run_at"][:16].replace("T", " ")
-    return (item["source"], item["group"], state, *times, item["last_outcome"], following)
+    times = [_short(item[name]) for name in ("last_success_at", "last_changed_at")]
+    breaker = item["breaker"] and item["breaker"].replace("_", " ")
+    return (item["source"], item["group"], state, *times, item["last_outcome"], _short(item["next_run_at"]), breaker)

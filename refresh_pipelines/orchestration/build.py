@@ -19,6 +19,7 @@ from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.gates import Gates, derived_sensor
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
 from refresh_pipelines.orchestration.overdue import overdue_sensor
+from refresh_pipelines.orchestration.probes import probed, probes_sensor
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
@@ -59,12 +60,13 @@ def build_definitions(
     sensors = [derived_sensor(derived, Gates(catalogue.sources, reads), workshop)] if derived else []
     dropped = [spec for spec in specs if spec.request.drop and spec.enabled]
     sensors += [files_sensor(spec, workshop, reads, shared=shared) for spec in dropped]
+    sensors += [probes_sensor(specs, workshop, reads)] if any(map(probed, specs)) else []
     freshness = Freshness(reads)
     return dg.Definitions(
         assets=[*assets, *broken_assets(catalogue)],
         asset_checks=fresh_checks(specs, freshness, workshop),
         schedules=[source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)],
-        sensors=[*sensors, failure_sensor(specs, workshop), overdue_sensor(specs, freshness, workshop)],
+        sensors=[*sensors, failure_sensor(specs, freshness, workshop), overdue_sensor(specs, freshness, workshop)],
         resources=resources,
         # A run refreshes one source; a process per step would cost four seconds and give nothing.
         executor=dg.in_process_executor,

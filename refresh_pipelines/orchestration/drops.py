@@ -5,20 +5,22 @@ It lists and remembers, and opens no warehouse; which files a run loads is the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import dagster as dg
 
-from refresh_pipelines.drop_decide import DayRun, days_due
-from refresh_pipelines.drop_listing import MissingCredential, drop_of
-from refresh_pipelines.drop_look import Look, by_day, look_at
-from refresh_pipelines.drop_sightings import Sightings
-from refresh_pipelines.drop_stability import Sighting
+from refresh_pipelines.breaker import sentence
+from refresh_pipelines.drop.decide import DayRun, days_due
+from refresh_pipelines.drop.listing import MissingCredential, drop_of
+from refresh_pipelines.drop.look import Look, by_day, look_at
+from refresh_pipelines.drop.sightings import Sightings
+from refresh_pipelines.drop.stability import Sighting
 from refresh_pipelines.errors import InternalError, Interrupted, RefreshError
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, shared_instance
 from refresh_pipelines.orchestration.partitions import dynamic_name
+from refresh_pipelines.orchestration.probing import may_probe, next_number, probe_tags
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import SWITCHED_OFF
@@ -77,9 +79,16 @@ def _tick(
         runs = days_due(pending, drop_of(spec), busy, now)
         if not runs:
             return dg.SensorResult(skip_reason=_why_not(look, pending, busy))
+        instance, tags = shared_instance(context), run_tags(spec, "sensor")
+        state = reads.breaker(instance, spec, now)
+        if state.holds:
+            if busy or not may_probe(state):
+                return dg.SensorResult(skip_reason=sentence(spec.source, state))
+            # The next files are the probe.
+            runs, tags = runs[:1], probe_tags(spec, next_number(instance, spec))
         Sightings(workshop.settings.data_dir, spec.source).requested([f for run in runs for f in run.files], now)
         return dg.SensorResult(
-            run_requests=[_request(spec, run, selection) for run in runs],
+            run_requests=[_request(spec, run, tags, selection) for run in runs],
             dynamic_partitions_requests=[dg.AddDynamicPartitionsRequest(dynamic_name(spec), [run.day for run in runs])],
         )
 
@@ -91,8 +100,9 @@ def _busy(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, now: dat
     return {key for flight in reads.flights(instance, spec, now) for key in flight.keys}
 
 
-def _request(spec: SourceSpec, run: DayRun, selection: list[dg.AssetKey] | None) -> dg.RunRequest:
-    tags = run_tags(spec, "sensor")
+def _request(
+    spec: SourceSpec, run: DayRun, tags: Mapping[str, str], selection: list[dg.AssetKey] | None
+) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=run.run_key,
         tags=tags,

@@ -12,18 +12,21 @@ from typing import TypeAlias
 
 import dagster as dg
 
+from refresh_pipelines.breaker import State, sentence
 from refresh_pipelines.decide import Request, decide, tick_text
 from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.gates import Build
 from refresh_pipelines.orchestration.gaps import refreshed_since
 from refresh_pipelines.orchestration.gates import Gates, builds_due
 from refresh_pipelines.orchestration.internals import newest_tick
+from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.past import past_of
+from refresh_pipelines.orchestration.probing import may_probe, next_number, probe_of
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import INPUTS
 from refresh_pipelines.orchestration.runner import Order
-from refresh_pipelines.orchestration.schedules import facts_of, schedule_name
-from refresh_pipelines.orchestration.tags import COALESCED, SOURCE, TICK, TRIGGER
+from refresh_pipelines.orchestration.schedules import facts_of, hindrance, schedule_name
+from refresh_pipelines.orchestration.tags import COALESCED, PROBE, SOURCE, TICK, TRIGGER
 from refresh_pipelines.plan import Standing, standing_of
 from refresh_pipelines.ranges import runs_of
 from refresh_pipelines.rhythms import since_of
@@ -62,7 +65,11 @@ def due_of(
     if rhythm is None:
         return None
     tick = rhythm.newest(now)
-    facts = facts_of(instance, spec, replace(settings, schedules_enabled=True), reads, tick, now)
+    settings = replace(settings, schedules_enabled=True)
+    state = reads.breaker(instance, spec, now)
+    if state.holds:
+        return _held(instance, spec, settings, reads, state, tick, now)
+    facts = facts_of(instance, spec, settings, reads, tick, now)
     asked = due_keys(spec, tick, facts.dynamic)
     wanted: list[str | None] = [*asked] if spec.partitions else [None]
     settled = refreshed_since(instance, spec, wanted, tick)
@@ -76,6 +83,27 @@ def due_of(
     return Due(tuple(orders), decision.reason, decision.cancel if unsettled else ())
 
 
+def _held(
+    instance: dg.DagsterInstance,
+    spec: SourceSpec,
+    settings: Settings,
+    reads: Reads,
+    state: State,
+    tick: datetime,
+    now: datetime,
+) -> Due:
+    """Return the probe of a source whose breaker is open, when its time has come: without a daemon nobody else asks.
+
+    What was due may be settled all the same: then the probe finds it unchanged, and closes the breaker.
+    """
+    reason = hindrance(instance, spec, settings, reads, due_keys(spec, tick, dynamic_keys(instance, spec)), now)
+    asking = None if reason else probe_of(instance, spec, reads, state, now)
+    if asking is None:
+        return Due(reason=reason or sentence(spec.source, state))
+    keys = () if asking.key is None else (asking.key,)
+    return Due((Order(spec, keys, trigger="probe", tags={PROBE: str(asking.number)}),))
+
+
 def arrived_of(
     instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, now: datetime
 ) -> Due | None:
@@ -85,6 +113,13 @@ def arrived_of(
         return Due((Order(spec, instead=past.instead(spec, ())),))
     taken = frozenset().union(*(flight.keys for flight in reads.flights(instance, spec, now)))
     days = [day for day in past.arrived or () if day not in taken]
+    state = reads.breaker(instance, spec, now)
+    if days and state.holds:
+        if taken or not may_probe(state):
+            return Due(reason=sentence(spec.source, state))
+        # The next files are the probe.
+        tags = {PROBE: str(next_number(instance, spec))}
+        return Due((Order(spec, (days[0],), trigger="probe", tags=tags),))
     return Due(tuple(Order(spec, (day,), trigger="schedule") for day in days)) if days else None
 
 

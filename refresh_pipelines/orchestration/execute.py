@@ -6,7 +6,6 @@ fails naming the bad ones. A retry inside the run takes up only what was not set
 
 from __future__ import annotations
 
-import sqlite3
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ import dagster as dg
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
 from refresh_pipelines.fetch import NotHere
-from refresh_pipelines.notices import Failure
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.gates import Ready, ready
@@ -33,8 +31,8 @@ from refresh_pipelines.orchestration.report import (
     observation,
     recovered_outcome,
 )
-from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tags import FORCE, run_tags, trigger_of
+from refresh_pipelines.orchestration.telling import tell
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome, failed
 from refresh_pipelines.proxy import proxy_secrets
@@ -326,22 +324,9 @@ class _Run:
         failure = dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
         raise failure from None
 
-    def _tell(self, bad: list[Outcome] | None = None) -> None:
-        """Write the notice of a failed run, deliver what waits, and bring status.json up to date.
-
-        Trouble with that is no trouble of the refresh; what was not told here the sensor tells.
-        """
-        notices, log = self.workshop.notices(), self.context.log
-        try:
-            if bad:
-                notices.report(Failure.of(self.spec.source, self.context.run_id, bad))
-                if not self.workshop.settings.webhook_url:
-                    log.info("Nobody was told: REFRESH_WEBHOOK_URL is not set.")
-            for problem in notices.deliver():
-                log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
-            write_status_file(self.context.instance, self.workshop.settings)
-        except (OSError, sqlite3.Error, RefreshError) as error:
-            log.warning(f"The notice or status.json could not be written: {redact(str(error), self.secrets)}")
+    def _tell(self, bad: Sequence[Outcome] = ()) -> None:
+        """Write the notice of a failed run, deliver what waits, and bring status.json up to date."""
+        tell(self.context, self.spec, self.workshop, sources=self.sources, bad=bad, secrets=self.secrets)
 
     def _recover(self, state: LoadState) -> None:
         """Emit the event of a commit whose process died before it could."""

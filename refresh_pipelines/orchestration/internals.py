@@ -333,6 +333,17 @@ def newest_checks(
     return out
 
 
+def failed_checks(instance: dg.DagsterInstance, assets: Sequence[dg.AssetKey], name: str) -> dict[dg.AssetKey, str]:
+    """Return the assets whose newest evaluation of a check has failed, and the run that evaluated it."""
+    out: dict[dg.AssetKey, str] = {}
+    for first in range(0, len(assets), _ASSETS_AT_ONCE):
+        keys = [dg.AssetCheckKey(asset, name) for asset in assets[first : first + _ASSETS_AT_ONCE]]
+        for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).items():
+            if record.status is AssetCheckExecutionRecordStatus.FAILED:
+                out[key.asset_key] = record.run_id
+    return out
+
+
 def _is_evaluated(record: AssetCheckExecutionRecord) -> bool:
     done = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
     return record.status in done

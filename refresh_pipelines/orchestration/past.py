@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from refresh_pipelines.clock import utc_now
-from refresh_pipelines.drop_listing import MissingCredential
-from refresh_pipelines.drop_look import by_day, look_at
+from refresh_pipelines.drop.listing import MissingCredential
+from refresh_pipelines.drop.look import by_day, look_at
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.orchestration.events import last_data_version, succeeded
 from refresh_pipelines.orchestration.partitions import dynamic_keys, dynamic_name

@@ -15,8 +15,10 @@ from typing import Generic, TypeVar
 
 import dagster as dg
 
+from refresh_pipelines.breaker import State
 from refresh_pipelines.decide import Flight
 from refresh_pipelines.expected import Expectation, Since, expectation
+from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.events import succeeded
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.partitions import dynamic_keys
@@ -93,6 +95,9 @@ class Reads:
         self._runs: _Kept[Sequence[dg.DagsterRun]] = _Kept(keep)
         self._newest: _Kept[Mapping[dg.AssetKey, int | None]] = _Kept(keep)
         self._changes: _Kept[Mapping[str, tuple[Change, ...]]] = _Kept(timedelta(minutes=1) if keep else keep)
+        self._logs: _Kept[Mapping[str, Log]] = _Kept(keep)
+        everyone = {**self.sources, **{spec.source: spec for spec in self.specs}}
+        self._breakers = Breakers(everyone.values(), settings, keeping=noting)
         self._seen: dict[str, _Seen] = {}
         self._noted: set[str] = set()
 
@@ -110,6 +115,20 @@ class Reads:
             keys: Iterable[str | None] = succeeded(instance, spec) if spec.partitions else [None] * bool(newest)
             seen = self._seen[spec.source] = _Seen(newest, frozenset(keys))
         return seen.keys
+
+    def logs(self, instance: dg.DagsterInstance) -> Mapping[str, Log]:
+        """Return what the event log says of the failures of each source that has a breaker, by stem."""
+        return self._logs.get(lambda: self._breakers.logs(instance))
+
+    def breakers(self, instance: dg.DagsterInstance, specs: Iterable[SourceSpec], now: datetime) -> Mapping[str, State]:
+        """Return the breakers of those of the sources that have one, by stem."""
+        return self._breakers.states_of(
+            instance, [spec for spec in specs if not spec.derived], self.logs(instance), now
+        )
+
+    def breaker(self, instance: dg.DagsterInstance, spec: SourceSpec, now: datetime) -> State:
+        """Return the breaker of a source; closed for one that has none."""
+        return self.breakers(instance, [spec], now).get(spec.source, State())
 
     def changes(self) -> Mapping[str, tuple[Change, ...]]:
         """Return the schedule-change log."""

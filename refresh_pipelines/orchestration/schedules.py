@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
+from refresh_pipelines.breaker import sentence
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.decide import Facts, Request, catch_up_of, decide, loads_history, tick_text
 from refresh_pipelines.expected import rhythm_of
@@ -86,7 +87,7 @@ def facts_of(
     """Return what the tick of an instant needs to know of its source."""
     # Also of a tick that skips: from the first one on it can be said which were due.
     reads.note(instance, at, [spec])
-    blocked = _blocked(spec, settings)
+    blocked = _blocked(spec, settings) or sentence(spec.source, reads.breaker(instance, spec, now))
     if blocked:
         return Facts(blocked=blocked)
     dynamic = dynamic_keys(instance, spec)
@@ -99,6 +100,13 @@ def facts_of(
         coalesced=_coalesced(instance, spec, reads, at),
         dynamic=dynamic,
     )
+
+
+def hindrance(
+    instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings, reads: Reads, due: Sequence[str], now: datetime
+) -> str:
+    """Return why nothing is to be asked of a source, also not by a probe; empty if nothing hinders."""
+    return _blocked(spec, settings) or _closed(instance, spec, reads, due, now)
 
 
 def _blocked(spec: SourceSpec, settings: Settings) -> str:

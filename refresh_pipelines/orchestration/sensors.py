@@ -1,90 +1,130 @@
-"""The failure sensor: finds runs that died without a word, and delivers notices that wait.
+"""The sensor `failures`: gathers what is wrong into incidents, and delivers notices that wait.
 
-A run that fails tells so itself, last of all. What it cannot tell is its own death (the worker
-killed, the launch failed), so this sensor reads failed runs after its cursor and reports those the
-outbox does not know. It is an ordinary sensor: its cursor moves only past what is in the outbox.
+A run that fails tells so itself, last of all, and one that succeeds ends the incident. What is left to this sensor:
+runs that died without a word or never began, what is overdue, breakers, reminders, and a receiver that was
+down. It is an ordinary sensor: its cursor moves only past what is in the store.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import dagster as dg
 
 from refresh_pipelines.clock import utc_now
-from refresh_pipelines.notices import Failure, Notices
-from refresh_pipelines.orchestration.events import outcomes_of_run
-from refresh_pipelines.orchestration.pause import watch_pauses
-from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.incident import Failure, Good, Incident
+from refresh_pipelines.notices import Look, Notices
+from refresh_pipelines.orchestration.freshness import Freshness
+from refresh_pipelines.orchestration.incidents import (
+    Rules,
+    failures_after,
+    goods_since,
+    incomplete,
+    never_started,
+    newest_goods,
+    newest_place,
+    standing,
+)
+from refresh_pipelines.orchestration.internals import shared_instance
+from refresh_pipelines.orchestration.overdue import PATIENCE
+from refresh_pipelines.orchestration.pause import paused_sources, watch_pauses
 from refresh_pipelines.orchestration.status import write_status_file
-from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START, SOURCE
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
 
-BATCH = 50
-_WILL_RETRY = "dagster/will_retry"
 
-
-def failure_sensor(specs: list[SourceSpec], workshop: Workshop) -> dg.SensorDefinition:
+def failure_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: Workshop) -> dg.SensorDefinition:
     """Return the sensor `failures` over the given sources."""
+    watch = _Watch(specs, freshness, workshop)
 
     @dg.sensor(
         name="failures",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells the webhook about failed runs that could not do so themselves, and rewrites status.json.",
+        description="Opens and ends incidents, delivers what the webhook has not taken yet, and rewrites status.json.",
     )
     def failures(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        instance, notices = context.instance, workshop.notices()
-        found = 0
-        cursor = int(context.cursor) if context.cursor else _newest(instance)
-        wanted = dg.RunStatusChangeRecordsFilter(event_type=dg.DagsterEventType.RUN_FAILURE, after_storage_id=cursor)
-        for record in instance.fetch_run_status_changes(wanted, limit=BATCH, ascending=True).records:
-            run = instance.get_run_by_id(record.run_id)
-            for failure in _failures(instance, run, specs) if run else []:
-                found += 1
-                notices.report(failure)
-            cursor = record.storage_id
+        instance, notices = shared_instance(context), workshop.notices()
+        first = context.cursor is None
+        cursor, found = watch.gather(instance, notices, None if first else int(context.cursor or 0))
+        # Whatever comes now may fail without a loss: what was found is in the store.
         context.update_cursor(str(cursor))
+        watch.look(instance, notices, first=first)
         problems = notices.deliver()
         write_status_file(instance, workshop.settings)
         watch_pauses(instance, workshop.settings, specs, utc_now())
-        return dg.SkipReason(_sentence(found, notices, problems, told=bool(workshop.settings.webhook_url)))
+        return dg.SkipReason(_sentence(found, notices, problems, told=bool(workshop.settings.routes)))
 
     return failures
+
+
+class _Watch:
+    """What the sensor asks of the instance; one for a process, which remembers what it has seen."""
+
+    def __init__(self, specs: Sequence[SourceSpec], freshness: Freshness, workshop: Workshop) -> None:
+        self.specs, self.freshness, self.workshop = specs, freshness, workshop
+        self.rules = Rules(freshness.reads.sources.values(), workshop.settings)
+        self._sources = {spec.source: spec for spec in specs}
+        # By source with open incidents: the newest good refresh, and which incidents they were.
+        self._seen: dict[str, tuple[int | None, frozenset[str]]] = {}
+
+    def gather(self, instance: dg.DagsterInstance, notices: Notices, cursor: int | None) -> tuple[int, int]:
+        """Report the failures after a cursor, None for the first time; return where it is then, and how many they are.
+
+        Raises:
+            sqlite3.Error: the store cannot be written; the cursor then stays where it is.
+        """
+        now = utc_now()  # as the event log writes it
+        if cursor is None:
+            for failure in self._without_a_word(instance, notices, now):
+                notices.know(failure.run_id, failure.source)
+            return newest_place(instance), 0
+        found = failures_after(instance, cursor, self.specs, self.rules, now)
+        for failure in found.failures:
+            notices.report(failure)
+        for failure in self._without_a_word(instance, notices, now):
+            notices.report(failure)
+        return found.cursor, len(found.failures)
+
+    def look(self, instance: dg.DagsterInstance, notices: Notices, *, first: bool) -> None:
+        """Enter what has changed since the last look, and have decided what is told."""
+        if not self.workshop.settings.routes:
+            return
+        now, settings = self.workshop.clock(), self.workshop.settings
+        goods = self._goods(instance, notices)
+        verdicts = self.freshness.verdicts(instance, self.specs, now, PATIENCE)
+        breakers = self.freshness.reads.breakers(instance, self.specs, now)
+        paused = paused_sources(instance, settings, self.specs) if settings.schedules_enabled else set(self._sources)
+        awake = {spec.source for spec in self.specs if spec.enabled} - paused
+        conditions = [one for one in standing(self.specs, verdicts, breakers, self.rules) if one.source in awake]
+        judged = {"overdue": verdicts, "breaker": breakers}
+        notices.look(Look(goods, conditions, judged, awake, first=first))
+
+    def _without_a_word(self, instance: dg.DagsterInstance, notices: Notices, now: datetime) -> list[Failure]:
+        if not self.workshop.settings.routes:
+            return []
+        found = [*never_started(instance, self.specs, self.rules, now)]
+        return [*found, *incomplete(instance, self.specs, self.rules, notices.known)]
+
+    def _goods(self, instance: dg.DagsterInstance, notices: Notices) -> list[tuple[SourceSpec, list[Good]]]:
+        """Return the good refreshes of sources with open incidents, where one was logged since the last look."""
+        held: dict[str, list[Incident]] = {}
+        for incident in notices.open():
+            if incident.source in self._sources:
+                held.setdefault(incident.source, []).append(incident)
+        newest = newest_goods(instance, [self._sources[source] for source in held])
+        out, seen = [], {}
+        for source, incidents in held.items():
+            seen[source] = (newest.get(source), frozenset(one.id for one in incidents))
+            if newest.get(source) is not None and self._seen.get(source) != seen[source]:
+                spec, began_at = self._sources[source], min(one.began_at for one in incidents)
+                out.append((spec, goods_since(instance, spec, began_at)))
+        self._seen = seen
+        return out
 
 
 def _sentence(found: int, notices: Notices, problems: list[str], *, told: bool) -> str:
     waiting = f"; {notices.waiting()} waiting: {problems[0]}" if problems else ""
     nobody = "" if told or not found else "; nobody was told: REFRESH_WEBHOOK_URL is not set"
     return f"{found} new failures{nobody}{waiting}; status.json is current"
-
-
-def _newest(instance: dg.DagsterInstance) -> int:
-    """Start after what is already in the log: the first start raises no flood."""
-    records = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
-    return records[0].storage_id if records else 0
-
-
-def _failures(instance: dg.DagsterInstance, run: dg.DagsterRun, specs: list[SourceSpec]) -> list[Failure]:
-    """Return what a failed run did to each of its sources, by their own events and not by the run's status."""
-    if run.tags.get(_WILL_RETRY) == "true":
-        return []  # Dagster launches a crashed run once more; that one tells.
-    finished = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)}
-    out = []
-    for spec in specs:
-        chosen = key_of(spec) in (run.asset_selection or ()) or run.tags.get(SOURCE) == spec.source
-        if not chosen or key_of(spec).to_python_identifier() in finished:
-            continue
-        outcomes = outcomes_of_run(instance, spec, run.run_id)
-        bad = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-        if bad:
-            out.append(Failure.of(spec.source, run.run_id, bad))
-        elif not any(outcome.outcome == "blocked" for outcome in outcomes):
-            text = f"{spec.name}: the run broke off; its process was killed or could not start."
-            out.append(Failure(spec.source, run.run_id, _partitions(run), "interrupted", text))
-    return out
-
-
-def _partitions(run: dg.DagsterRun) -> tuple[str, ...]:
-    single = run.tags.get("dagster/partition")
-    ends = [run.tags[name] for name in (RANGE_START, RANGE_END) if name in run.tags]
-    return (single,) if single else ("…".join(ends),) if ends else ()

@@ -9,10 +9,12 @@ from typing import Any
 
 import dagster as dg
 
+from refresh_pipelines.breaker import State
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.freshness import Verdict
 from refresh_pipelines.lastgood import working_catalogue
+from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.reads import Reads
@@ -25,7 +27,7 @@ from refresh_pipelines.whole import write_whole
 _FIELDS = (
     "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
-    "consecutive_failures", "score", "incident", "stale_yaml",
+    "consecutive_failures", "score", "incident", "stale_yaml", "breaker_since", "next_probe_at",
 )  # fmt: skip
 
 
@@ -60,12 +62,17 @@ def status_items(
     specs = list(catalogue.sources.values())
     pasts = pasts_of(instance, specs, settings)
     paused = paused_sources(instance, settings, specs)
+    breakers = Breakers(specs, settings)
+    logs = breakers.logs(instance)
+    states = breakers.states_of(instance, breakers.specs, logs, now)
     items = [_item(spec, now, pasts[spec.source], paused=spec.source in paused) for spec in specs]
     for item in items:
         verdict = verdicts.get(item["source"])
         item["overdue"] = bool(verdict and verdict.overdue)
         stale = catalogue.stale.get(item["source"])
         item["stale_yaml"] = _iso(stale.good_at) if stale else None
+        if item["source"] in states:
+            item.update(_breaker(logs[item["source"]], states[item["source"]]))
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
 
 
@@ -91,10 +98,22 @@ def _item(spec: SourceSpec, now: datetime, past: Mapping[str, Any], *, paused: b
         "next_run_at": None if paused or not spec.enabled else _iso(_next_run(spec, now)),
         "overdue": False,
         "breaker": None,
+        "breaker_since": None,
+        "next_probe_at": None,
         "score": None,
         "stale_yaml": None,
     }
     return {name: own[name] if name in own else past[name] for name in _FIELDS}
+
+
+def _breaker(log: Log, state: State) -> dict[str, Any]:
+    """Return what the breaker says. Failures in a row are counted from the last success, whatever a person forgave."""
+    return {
+        "breaker": state.phase,
+        "consecutive_failures": len(log.tries),
+        "breaker_since": _iso(state.since),
+        "next_probe_at": _iso(state.probe_at),
+    }
 
 
 def _broken_item(group: str, source: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ FORCE = "refresh/force"
 TICK, COALESCED = "refresh/tick", "refresh/coalesced"
 # Of runs that were cancelled because they waited too long: when.
 EXPIRED = "refresh/expired"
+# Of runs that probe: the number of the probe, counted for each source.
+PROBE = "refresh/probe"
 # By these Dagster knows that a run covers the partitions from the first key to the last.
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MARKS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}

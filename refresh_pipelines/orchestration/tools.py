@@ -48,5 +48,5 @@ class Workshop:
         return replace(adjusted, progress=both, recover=recover)
 
     def notices(self) -> Notices:
-        """Return the outbox of notices."""
-        return Notices(self.settings)
+        """Return the incidents and their outbox."""
+        return Notices(self.settings, self.clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refresh_pipelines.draft import Draft
-from refresh_pipelines.drop_listing import LOCAL, PROTOCOLS, pattern_of, protocol_of
+from refresh_pipelines.drop.listing import LOCAL, PROTOCOLS, pattern_of, protocol_of
 from refresh_pipelines.problems import Problem
 from refresh_pipelines.rules.addresses import check_address, filled
 from refresh_pipelines.rules.secrets import is_secret_name

@@ -30,13 +30,6 @@ REFUSED: dict[tuple[str, ...], Callable[[Any], bool]] = {
 IDLE: tuple[tuple[str, ...], ...] = (
     # Any rejected row fails the load: stricter than asked, so nothing wrong is loaded.
     ("load", "reject_share"),
-    ("retry", "max_delay"),
-    ("breaker", "failures"),
-    ("breaker", "probe"),
-    ("breaker", "probe_max"),
-    ("alerts", "after"),
-    ("alerts", "remind"),
-    ("alerts", "route"),
     ("priority",),
 )
 

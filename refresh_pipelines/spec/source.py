@@ -9,7 +9,15 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from refresh_pipelines.spec.base import Duration, Model
 from refresh_pipelines.spec.derived import Derive, Requires
@@ -39,7 +47,14 @@ class Alerts(Model):
 
     after: int = Field(1, ge=1)
     remind: Duration = timedelta(hours=24)
-    route: str = Field("default", pattern=r"^[a-z][a-z0-9_]*$")
+    route: str = Field("default", pattern=r"^[a-z][a-z0-9_]*$", description="its webhook is REFRESH_WEBHOOK_<ROUTE>")
+
+    @field_validator("route")
+    @classmethod
+    def _names_a_webhook(cls, value: str) -> str:
+        if value in ("url", "secret", "format") or value.endswith("_format"):
+            raise ValueError(f"a route cannot be called {value}: REFRESH_WEBHOOK_{value.upper()} is a setting")
+        return value
 
 
 def _as_request(value: Any, read: ValidatorFunctionWrapHandler) -> Any:

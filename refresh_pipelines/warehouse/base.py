@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from refresh_pipelines.file_ledger import FileEntry
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.outcome import Counts, Kind
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged

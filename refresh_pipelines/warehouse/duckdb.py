@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import duckdb
 
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import ContractViolation, InternalError, WarehouseBusy
-from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import told
 from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Remains

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import duckdb
 
-from refresh_pipelines.file_ledger import FileEntry
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.sql import columns
 from refresh_pipelines.warehouse.state import exists
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import duckdb
 
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import ContractViolation, InternalError
-from refresh_pipelines.file_ledger import FileEntry
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import columns, first_row, quote

@@ -1,0 +1,146 @@
+"""A source on loopback, Dagster's own scheduler and sensor daemon, and people: at whatever time a test says it is.
+
+What is requested stays queued until the test runs it, in this process, against the scripted upstream.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+import dagster as dg
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, freeze_time
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.sensor import execute_sensor_iteration
+from dagster._scheduler.scheduler import launch_scheduled_runs
+
+from refresh_pipelines.orchestration.internals import LOCATION_NAME
+from refresh_pipelines_tests.clockwork import utc
+from refresh_pipelines_tests.command_home import Home
+from refresh_pipelines_tests.dagster_bench import QUIET
+from refresh_pipelines_tests.upstream import answer
+
+# As in `clockwork`, and nobody waits between two tries of one request.
+DEFINITIONS = """
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from dagster._time import get_current_datetime
+
+from refresh_pipelines.fetch import Fetcher
+from refresh_pipelines.orchestration.build import build_definitions
+from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.settings import Settings
+
+
+def adjust(tools):
+    return replace(tools, fetcher=Fetcher(settings, sleep=lambda _: None))
+
+
+settings = Settings.load({environ!r}, root=Path({root!r}))
+defs = build_definitions(settings, workshop=Workshop(settings, adjust, get_current_datetime, keep=timedelta(0)))
+"""
+REFUSED, DOWN, GOOD = answer(b"no", 403), answer(b"no", 503), answer(b"day,n\n2026-01-01,1\n")
+LOGGER = logging.getLogger("knocking")
+
+
+class Knocking:
+    """One source `benin/a`, due every hour unless its YAML says otherwise, below an upstream that refuses at first."""
+
+    def __init__(self, folder, history, upstream, more="schedule: {frequency: hourly}", **environ):
+        self.upstream, self.home = upstream, Home(folder, history, upstream)
+        for path in (folder / "catalog").rglob("*.yaml"):
+            path.unlink()
+        self.home.add({"benin/a.yaml": SOURCE + more + "\n"})
+        self.home.environ |= environ
+        self._stack = ExitStack()
+        self.known: set[str] = set()
+
+    def __enter__(self):
+        folder = self.home.folder
+        self._stack.enter_context(self.home.entered())
+        self.instance = self._stack.enter_context(dg.DagsterInstance.from_config(str(folder)))
+        self.start_daemon()
+        return self
+
+    def start_daemon(self):
+        """Load the code location anew, as after a restart: what the process has remembered is gone."""
+        folder = self.home.folder
+        file = folder / "knocking_definitions.py"
+        file.write_text(DEFINITIONS.format(environ=self.home.environ, root=str(folder)))
+        origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(file)), location_name=LOCATION_NAME)
+        target = InProcessTestWorkspaceLoadTarget(origin)
+        self.workspace = self._stack.enter_context(WorkspaceProcessContext(self.instance, target))
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def refresh(self, at, *args):
+        """Have a person call `refresh` at an instant."""
+        with freeze_time(utc(at)):
+            result = self.home.refresh(*args)
+        self._new()
+        return result
+
+    def items(self, *args):
+        return self.home.items(*args)
+
+    def tick(self, at):
+        """Let the scheduler look at an instant; return the runs it requested."""
+        with freeze_time(utc(at)):
+            list(launch_scheduled_runs(self.workspace, LOGGER, utc(at), {}))
+        return self._new()
+
+    def sense(self, at):
+        """Let the sensor daemon look at an instant; return the runs that were requested."""
+        with freeze_time(utc(at)):
+            list(execute_sensor_iteration(self.workspace, LOGGER, None, None))
+        return self._new()
+
+    def run(self, run, at):
+        """Execute a queued run at an instant, under its own id and tags; return whether it was good."""
+        self.instance.delete_run(run.run_id)
+        with freeze_time(utc(at)):
+            return (
+                self._job()
+                .execute_in_process(
+                    instance=self.instance,
+                    asset_selection=[dg.AssetKey(["benin", "a"])],
+                    tags=run.tags,
+                    partition_key=run.tags.get("dagster/partition"),
+                    raise_on_error=False,
+                    run_config=QUIET,
+                    run_id=run.run_id,
+                )
+                .success
+            )
+
+    def _job(self):
+        scope: dict = {}
+        exec((self.home.folder / "knocking_definitions.py").read_text(), scope)
+        return scope["defs"].get_repository_def().get_implicit_global_asset_job_def()
+
+    def _new(self):
+        new = [run for run in self.instance.get_runs(limit=20) if run.run_id not in self.known]
+        self.known |= {run.run_id for run in new}
+        return [run for run in new if not run.is_finished]
+
+    def ticks(self, name):
+        """Return what each tick of a schedule or sensor said, oldest first, with whether it requested something."""
+        states = [one for one in self.instance.all_instigator_state() if one.instigator_name == name]
+        found = [tick for one in states for tick in self.instance.get_ticks(one.instigator_origin_id, one.selector_id)]
+        found.sort(key=lambda tick: tick.timestamp)
+        return [(one.status.value, one.skip_reason) for one in found]
+
+
+SOURCE = """\
+description: a test
+request: {url: "https://example.org/data.csv"}
+format: csv
+columns: {day: {type: date}, n: {type: int}}
+merge_key: [day]
+retry: {attempts: 1, delay: 20s}
+"""
