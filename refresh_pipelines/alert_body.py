@@ -101,15 +101,15 @@ def _escaped(text: str) -> str:
 
 def _message(event: Event, now: datetime) -> str:
     one, names = event.incident, _names(event)
-    many = f"{len(names)} sources" + (f" of {one.rule.host}" if one.rule.host not in (None, "*") else "")
+    many = f"{len(names)} source{'' if len(names) == 1 else 's'}"
+    many += f" of {one.rule.host}" if one.rule.host not in (None, "*") else ""
     if event.kind == "recovered":
         rows = f"{one.rows} row{'' if one.rows == 1 else 's'} caught up"
         what = f"{many} ({_listed(names)})" if one.grouped else f"{one.source} ({one.kind})"
-        have = "have" if one.grouped else "has"
-        return f"{what} {have} recovered after {format_duration(_duration(one))}; {rows}."
+        return f"Recovered after {format_duration(_duration(one))}: {what}; {rows}."
     text = one.message
     if one.grouped:
-        text = f"{many} fail the same way ({one.kind}): {_listed(names)}. The first: {one.message}"
+        text = f"The same trouble ({one.kind}) with {many}: {_listed(names)}. The first: {one.message}"
     if event.kind == "reminder":
         text = f"Still open after {format_duration(now - one.began_at)}: {text}"
     return text

@@ -25,6 +25,7 @@ SILENT = "step"
 COUNTED = frozenset({"transient", "permanent", "contract", SILENT})
 _LONGEST = 100
 _PREFIX = re.compile(r"^[\w/]+(\[[^\]]*\])?: ")
+_EXPECTED, _TODO = re.compile(r"; expected [^;]*(?=; got )"), re.compile(r"\.(\s+[A-Z].*)?$")
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def _try(event: Event) -> Try:
 
 
 def short(message: str) -> str:
-    """Return the first line of an error's text without its place, cut to what fits into a reason."""
-    line = _PREFIX.sub("", next(iter(message.splitlines()), ""))
+    """Return of an error's text what is wrong and what came, cut to what fits into a reason."""
+    line = _TODO.sub("", _EXPECTED.sub("", _PREFIX.sub("", next(iter(message.splitlines()), ""))))
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 

@@ -19,8 +19,9 @@ TOGETHER = 3
 GROUPING = timedelta(minutes=5)
 # Later ones join a notice that was told already: for ever if it is the host that is down, else so long after the last.
 JOINING = timedelta(hours=1)
-# What stood behind another incident is told when it still stands this long after that one has ended.
-SETTLING = timedelta(minutes=1)
+# What stood behind another incident is told when it still stands so long after it was last seen behind it: a verdict
+# may be some looks older than the good refresh that has ended the other.
+SETTLING = timedelta(minutes=2)
 # Of a backfill that fails as a whole the newest partitions say enough.
 MOST_PENDING = 500
 
@@ -152,11 +153,16 @@ class Board:
             ready = [one for one in group if release or one.recovered_at or now >= (one.hold_until or now)]
             if told and (told.kind == "transient" or now - told.last_at <= JOINING):
                 self._join(told, group, now)
-            elif ready and len({one.source for one in group}) >= TOGETHER:
+            elif ready and len({one.source for one in (*group, *self._just_told(place, now))}) >= TOGETHER:
                 self._open_group(place[2], group, now)
             else:
                 for one in ready:
                     self._tell_one(one, now)
+
+    def _just_told(self, place: tuple[str, str, str], now: datetime) -> list[Incident]:
+        """Return those that were told by themselves a moment ago, because nobody waited for others."""
+        told = [one for one in self._open() if one.told_at and one.group is None and not one.grouped]
+        return [one for one in told if _place(one) == place and one.told_at and now - one.told_at <= GROUPING]
 
     def _tell_one(self, one: Incident, now: datetime) -> None:
         told = replace(one, told_at=now, remind_at=now + one.rule.remind)

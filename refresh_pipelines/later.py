@@ -15,6 +15,8 @@ from refresh_pipelines.spec import Retry
 
 # A person looks at what he started; dropped files and derived sources have sensors that come back by themselves.
 RETRIED = frozenset({"schedule", "catch_up", "retry"})
+# Nobody but the upstream, or a program that holds the warehouse, has to do anything about these.
+PASSING = frozenset({"transient", "busy"})
 # The sensor comes once a minute.
 SHORTEST = timedelta(minutes=1)
 # 2^20 times a second is twelve days; no pause is longer than max_delay anyway.
@@ -64,7 +66,7 @@ def waiting_of(events: Iterable[Event], since: int = -1) -> tuple[Waiting, ...]:
 
 
 def _passing(event: Event) -> bool:
-    return event.outcome == "failed" and event.error_class == "transient"
+    return event.outcome == "failed" and event.error_class in PASSING
 
 
 def _later(events: Sequence[Event]) -> int:

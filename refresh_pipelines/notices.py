@@ -147,6 +147,11 @@ class Notices:
                 problems += self._deliver(session, route, budget)
         return problems
 
+    def release(self) -> list[str]:
+        """Have nobody wait for others of its host any longer, deliver, and return what went wrong."""
+        self.look(Look(), release=True)
+        return self.deliver()
+
     def waiting(self, source: str | None = None) -> int:
         """Return how many notices are not delivered yet, of all sources or of one."""
         if not self.path.exists():

@@ -182,12 +182,14 @@ class Receiver:
     def __init__(self):
         self.status: int | None = 200
         self.received: list[tuple[int | None, dict[str, str], dict]] = []
+        self.raw: list[bytes] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = receiver.status
+                receiver.raw.append(body)
                 receiver.received.append((status, dict(self.headers), json.loads(body)))
                 if status is not None:
                     self.send_response(status)

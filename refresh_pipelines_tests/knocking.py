@@ -16,7 +16,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
-from refresh_pipelines.orchestration.internals import LOCATION_NAME
+from refresh_pipelines.orchestration.internals import LOCATION_NAME, switch_off
 from refresh_pipelines_tests.clockwork import utc
 from refresh_pipelines_tests.command_home import Home
 from refresh_pipelines_tests.dagster_bench import QUIET
@@ -44,6 +44,7 @@ settings = Settings.load({environ!r}, root=Path({root!r}))
 defs = build_definitions(settings, workshop=Workshop(settings, adjust, get_current_datetime, keep=timedelta(0)))
 """
 REFUSED, DOWN, GOOD = answer(b"no", 403), answer(b"no", 503), answer(b"day,n\n2026-01-01,1\n")
+WHY = "benin/a: https://example.org/data.csv was refused; expected HTTP 200; got HTTP 403, 'no'. Look at it."
 LOGGER = logging.getLogger("knocking")
 
 
@@ -56,6 +57,9 @@ class Knocking:
             path.unlink()
         self.home.add({"benin/a.yaml": SOURCE + more + "\n"})
         self.home.environ |= environ
+        # Named in full: a process knows an instance by its folders, and each test has others.
+        config = folder / "dagster.yaml"
+        config.write_text(config.read_text().replace(" data/dagster", f" {folder}/data/dagster"))
         self._stack = ExitStack()
         self.known: set[str] = set()
 
@@ -63,6 +67,8 @@ class Knocking:
         folder = self.home.folder
         self._stack.enter_context(self.home.entered())
         self.instance = self._stack.enter_context(dg.DagsterInstance.from_config(str(folder)))
+        for other in ("failures", "overdue"):
+            switch_off(self.instance, other, "sensor")
         self.start_daemon()
         return self
 
@@ -84,6 +90,15 @@ class Knocking:
             result = self.home.refresh(*args)
         self._new()
         return result
+
+    def log(self, at, outcome="failed", error_class="permanent", key=None, trigger="schedule"):
+        """Have an event be logged at an instant, as if a refresh had reported it."""
+        metadata = {"refresh/outcome": outcome, "refresh/error_class": error_class, "refresh/trigger": trigger}
+        metadata["refresh/message"] = WHY
+        asset = dg.AssetKey(["benin", "a"])
+        kind = dg.AssetObservation if outcome == "failed" else dg.AssetMaterialization
+        with freeze_time(utc(at)):
+            self.instance.report_runless_asset_event(kind(asset, partition=key, metadata=metadata))
 
     def items(self, *args):
         return self.home.items(*args)
@@ -142,5 +157,4 @@ request: {url: "https://example.org/data.csv"}
 format: csv
 columns: {day: {type: date}, n: {type: int}}
 merge_key: [day]
-retry: {attempts: 1, delay: 20s}
 """

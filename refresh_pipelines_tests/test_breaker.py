@@ -12,7 +12,7 @@ from refresh_pipelines_tests.workbench import NOW, spec_of
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 FIVE = Breaker()
-WHY = "benin/mini[2026-11-01]: https://example.org/data.csv was refused; got HTTP 403. Look at it."
+WHY = "benin/mini[2026-11-01]: https://example.org/data.csv was refused; expected HTTP 200; got HTTP 403. Look at it."
 
 
 def events(*runs, trigger="schedule", start=NOW, step=MINUTE):
@@ -119,7 +119,7 @@ def test_the_reason_names_since_when_why_what_comes_and_what_to_do():
     state = state_of(FIVE, failed_tries(log), NOW.replace(hour=7, minute=0))
     assert sentence("mini", state) == (
         "breaker open since 2026-11-22 06:10 UTC after 5 failures in a row (permanent: https://example.org/data.csv "
-        "was refused; got HTTP 403. Look at it.); next probe 07:10 UTC; `refresh reset mini` closes it"
+        "was refused; got HTTP 403); next probe 07:10 UTC; `refresh reset mini` closes it"
     )
     due = state_of(FIVE, failed_tries(log), NOW)
     assert "; a probe is due; " in sentence("mini", due)

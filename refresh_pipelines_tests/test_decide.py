@@ -105,7 +105,7 @@ def test_blocked_comes_before_everything_else():
     assert (decision.requests, decision.reason) == ((), "blocked: set FRED_API_KEY")
 
 
-@pytest.mark.parametrize("trigger", ["schedule", "catch_up", "probe"])
+@pytest.mark.parametrize("trigger", ["schedule", "catch_up", "probe", "retry"])
 def test_a_run_that_is_under_way_is_not_started_a_second_time(trigger):
     facts = Facts(flights=[Flight("0123456789", frozenset(["2026-03-09"]), trigger)])
     decision = decide(source(DAYS), TICK, TICK + PROMPT, facts)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from refresh_pipelines.clock import utc_now
 from refresh_pipelines.drop.listing import MissingCredential
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.partitions import dynamic_keys
@@ -223,3 +224,23 @@ def test_a_run_whose_event_was_lost_after_its_commit_is_told_by_the_next(drops):
     assert (values(recovered)["refresh/added"], values(now)["refresh/outcome"]) == (1, "unchanged")
     assert drops.rows() == [("2026-01-01", 1)]
     assert drops.tick().skip_message == "nothing new"
+
+
+def test_an_open_breaker_is_probed_with_the_next_files(bench):
+    drops = Drops(bench, SURVEY + "breaker: {failures: 2, probe: 1h}\n")
+    drops.now = utc_now()
+    for name in ("a.csv", "b.csv"):
+        drops.put(name, ("soon", 1))
+        tick = drops.tick()
+        drops.add_days(tick)
+        assert not drops.run(tick.run_requests[0]).success
+    assert drops.tick().skip_message.startswith("nothing new; 2 files are refused until changed")
+    drops.put("c.csv", ("2026-01-01", 1))
+    assert drops.tick().skip_message.startswith("breaker open since ")
+    drops.now += timedelta(hours=2)
+    (request,) = drops.tick().run_requests
+    assert (request.tags["refresh/trigger"], request.tags["refresh/probe"]) == ("probe", "1")
+    assert drops.run(request).success
+    drops.put("d.csv", ("2026-01-02", 1))
+    (rest,) = drops.tick().run_requests
+    assert rest.tags["refresh/trigger"] == "sensor"

@@ -44,8 +44,9 @@ def test_pauses_never_shrink_and_never_pass_their_cap(attempts, delay, cap, numb
 
 
 def test_what_failed_for_a_passing_reason_waits_and_nothing_else():
-    log = [event(0, "a"), event(1, "b", "permanent"), event(2, "c", "contract"), event(3, "d", "internal")]
-    assert waiting(*log) == [("a", "r1", 1)]
+    words = ("transient", "busy", "permanent", "contract", "internal", "interrupted", "not_yet", "ok")
+    log = [event(n, word, word) for n, word in enumerate(words)]
+    assert waiting(*log) == [("transient", "r1", 1), ("busy", "r1", 1)]
 
 
 @pytest.mark.parametrize("word", ["ok", "not_yet", "permanent"])

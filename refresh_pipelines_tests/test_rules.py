@@ -228,11 +228,7 @@ def test_a_request_that_spans_partitions_says_from_when_to_when(tmp_path):
 
 @pytest.mark.parametrize(
     "extra",
-    [
-        "priority: 2",
-        "alerts: {after: 2}",
-        "alerts: {route: other}",
-    ],
+    ["priority: 2"],
 )
 def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra):
     catalogue = load(tmp_path, changed(FRED, "  rate: 2/s\n", "") + extra + "\n")
@@ -240,6 +236,13 @@ def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra
     (note,) = catalogue.problems
     assert note.severity == "note"
     assert "has no effect yet" in note.message
+
+
+@pytest.mark.parametrize("extra", ["breaker: {failures: 3, probe: 2h, probe_max: 2d}", "retry: {max_delay: 2h}"])
+def test_breaker_and_later_tries_are_taken_without_a_word(tmp_path, extra):
+    catalogue = load(tmp_path, changed(FRED, "  rate: 2/s\n", "") + extra + "\n")
+    assert "a" in catalogue.sources
+    assert not catalogue.problems
 
 
 @pytest.mark.parametrize("key", ["catch_up: all", "misfire_grace: 1h", "overlap: queue", "expire: 2h"])

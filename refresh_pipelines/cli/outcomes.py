@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -52,6 +52,14 @@ class Step:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
+
+
+def send_notices(outcomes: list[Outcome], settings: Settings) -> None:
+    """Send what was failed here and waits for other sources of its host: from this command none will come."""
+    if any(outcome.outcome not in GOOD_EXIT for outcome in outcomes):
+        # What cannot be sent or read now is told by `print_outcomes`, and later runs and the daemon try again.
+        with suppress(OSError, sqlite3.Error):
+            Notices(settings).release()
 
 
 def print_outcomes(outcomes: list[Outcome], settings: Settings) -> None:

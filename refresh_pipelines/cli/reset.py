@@ -70,9 +70,10 @@ def _said(spec: SourceSpec, state: State | None, now: datetime) -> str:
         return "a derived source has no breaker, because it asks no upstream"
     if not state.failures:
         return "its breaker is closed, and no failure was counted"
-    count = f"{state.failures} failure{'s' if state.failures > 1 else ''}"
+    many = state.failures > 1
+    count = f"{state.failures} failure{'s' if many else ''} in a row"
     if not state.holds:
-        return f"its breaker was closed; the {count} so far no longer count"
+        return f"its breaker was closed; {count} no longer count{'' if many else 's'}"
     rhythm = rhythm_of(spec)
     following = f"the next tick is {rhythm.first_from(now):%Y-%m-%d %H:%M} UTC; " if rhythm else ""
-    return f"closed after {count} in a row; {following}`refresh run {spec.source}` asks now"
+    return f"closed after {count}; {following}`refresh run {spec.source}` asks now"

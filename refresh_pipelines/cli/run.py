@@ -18,7 +18,7 @@ from refresh_pipelines.cli.common import (
 )
 from refresh_pipelines.cli.due import Shown, run_due
 from refresh_pipelines.cli.keys import Wanted, nothing_due, runs_wanted
-from refresh_pipelines.cli.outcomes import print_outcomes, progress
+from refresh_pipelines.cli.outcomes import print_outcomes, progress, send_notices
 from refresh_pipelines.cli.upstream import sandbox_if_needed
 from refresh_pipelines.lineage import in_order
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
@@ -84,6 +84,7 @@ def run(
         shown = Shown(force=force, verbose=verbose, quiet=as_json)
         made = run_due(specs, catalogue, settings, shown) if due else _run_all(specs, wanted, settings, shown)
         outcomes = list(made)
+    send_notices(outcomes, settings)
     broken = [] if names else [b for b in catalogue.broken.values() if group in (None, b.group)]
     ok = not broken and all(outcome.outcome in GOOD_EXIT for outcome in outcomes)
     if as_json:

@@ -17,7 +17,7 @@ from refresh_pipelines.breaker import Event, Probe, State, Try, failed_tries, st
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.later import Waiting, waiting_of
 from refresh_pipelines.orchestration.former import former_keys
-from refresh_pipelines.orchestration.internals import observed_since
+from refresh_pipelines.orchestration.internals import ever_observed, observed_since
 from refresh_pipelines.orchestration.report import key_of, plain
 from refresh_pipelines.orchestration.silent import silent_failures
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
@@ -31,6 +31,9 @@ _OBSERVED, _FAILED = "|observed", "|failed"
 _KIND = "breaker 1"
 _PAGE, _PAGES = 200, 50
 _AT_ONCE = 500
+# Up to so many observations are looked through at once for the sources that have any; beyond it each is asked for.
+_MOST_OBSERVED = 5_000
+_MOST_UNKEPT = 100
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,19 @@ class Breakers:
         steps = {key_of(spec).to_python_identifier(): key_of(spec) for spec in self.specs}
         silent, failed = silent_failures(instance, steps, self._cursors.get(_FAILED))
         gone = _without_runs(instance, known)
+        ever = None if _OBSERVED in self._cursors else ever_observed(instance, _MOST_OBSERVED)
         new: dict[str, tuple[str, Log]] = {}
         for spec in self.specs:
             basis, before = json.dumps(newest[spec.source]), known.get(spec.source)
             told = {key for key in _keys(spec) if key in observed or key in silent}
             if before is None or before[0] != basis or told or spec.source in gone:
                 unsaid = (*(before[1].silent if before else ()), *silent.get(key_of(spec), ()))
-                new[spec.source] = (basis, _read(instance, spec, newest[spec.source], unsaid))
+                quiet = ever is not None and not unsaid and ever.isdisjoint(_keys(spec))
+                log = _QUIET if quiet else _read(instance, spec, newest[spec.source], unsaid)
+                new[spec.source] = (basis, log)
+                if len(new) % _MOST_UNKEPT == 0:
+                    # Of a first reading that is broken off the next one finds what was done.
+                    self._keep(new, self._cursors, ())
         self._keep(new, {_OBSERVED: seen, _FAILED: failed}, {key.path[-1] for key in observed})
         return {spec.source: self._read_kept()[spec.source][1] for spec in self.specs}
 

@@ -366,3 +366,10 @@ def observed_since(instance: dg.DagsterInstance, cursor: int | None) -> tuple[se
         cursor = page[-1].storage_id if page else cursor
         if len(page) < _EVENTS_AT_ONCE:
             return found, cursor
+
+
+def ever_observed(instance: dg.DagsterInstance, most: int) -> set[dg.AssetKey] | None:
+    """Return the assets that have observations; None where there are more of those than `most`."""
+    wanted = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_OBSERVATION)
+    records = instance.event_log_storage.get_event_records(wanted, limit=most)
+    return {record.asset_key for record in records if record.asset_key} if len(records) < most else None
