@@ -24,7 +24,7 @@ cover: $(VENV) ## the same with branch coverage, which takes twice as long
 	@$(BIN)/pytest --cov --cov-report=term -n 2 --dist worksteal -m "not e2e"
 
 e2e: $(VENV) ## the tests that start live daemons and whole processes
-	@$(BIN)/pytest -m e2e
+	@$(BIN)/pytest -n 2 --dist worksteal -m e2e
 
 check: $(VENV) ## lint, format, types, import layers and the catalogue
 	@$(BIN)/ruff check

@@ -109,7 +109,8 @@ def _message(event: Event, now: datetime) -> str:
         return f"Recovered after {format_duration(_duration(one))}: {what}; {rows}."
     text = one.message
     if one.grouped:
-        text = f"The same trouble ({one.kind}) with {many}: {_listed(names)}. The first: {one.message}"
+        first = next(iter(one.message.splitlines()), "")
+        text = f"The same trouble ({one.kind}) with {many}: {_listed(names)}. The first: {first}"
     if event.kind == "reminder":
         text = f"Still open after {format_duration(now - one.began_at)}: {text}"
     return text

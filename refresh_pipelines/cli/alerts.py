@@ -122,7 +122,7 @@ def _incident(one: Incident, now: datetime) -> dict[str, Any]:
         "item": "incident",
         "incident_id": one.id,
         "since": _minute(one.began_at),
-        "source": one.source or f"all of {one.rule.host}",
+        "source": one.source or (f"several of {one.rule.host}" if one.rule.host != "*" else "several"),
         "class": one.kind,
         "count": one.count,
         "route": one.rule.route,
@@ -134,7 +134,7 @@ def _incident(one: Incident, now: datetime) -> dict[str, Any]:
 
 def _state(one: Incident, now: datetime) -> str:
     if one.group:
-        return "told with others of its host"
+        return "told with others"
     if one.told_at:
         return f"told, reminded {one.reminders} times" if one.reminders else "told"
     if one.silent:

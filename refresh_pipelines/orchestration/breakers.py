@@ -102,8 +102,9 @@ class Breakers:
         observed, seen = observed_since(instance, self._cursors.get(_OBSERVED))
         steps = {key_of(spec).to_python_identifier(): key_of(spec) for spec in self.specs}
         silent, failed = silent_failures(instance, steps, self._cursors.get(_FAILED))
-        gone = _without_runs(instance, known)
-        ever = None if _OBSERVED in self._cursors else ever_observed(instance, _MOST_OBSERVED)
+        gone, cursors = _without_runs(instance, known), {_OBSERVED: seen, _FAILED: failed}
+        first = _OBSERVED not in self._cursors
+        ever = ever_observed(instance, _MOST_OBSERVED) if first else None
         new: dict[str, tuple[str, Log]] = {}
         for spec in self.specs:
             basis, before = json.dumps(newest[spec.source]), known.get(spec.source)
@@ -113,10 +114,10 @@ class Breakers:
                 quiet = ever is not None and not unsaid and ever.isdisjoint(_keys(spec))
                 log = _QUIET if quiet else _read(instance, spec, newest[spec.source], unsaid)
                 new[spec.source] = (basis, log)
-                if len(new) % _MOST_UNKEPT == 0:
+                if first and len(new) % _MOST_UNKEPT == 0:
                     # Of a first reading that is broken off the next one finds what was done.
-                    self._keep(new, self._cursors, ())
-        self._keep(new, {_OBSERVED: seen, _FAILED: failed}, {key.path[-1] for key in observed})
+                    self._keep(new, cursors, ())
+        self._keep(new, cursors, {key.path[-1] for key in observed})
         return {spec.source: self._read_kept()[spec.source][1] for spec in self.specs}
 
     def _read_kept(self) -> dict[str, tuple[str, Log]]:
