@@ -7,6 +7,9 @@ from refresh_pipelines_tests.clockwork import covered, utc
 from refresh_pipelines_tests.knocking import DOWN, GOOD, REFUSED, Knocking
 from refresh_pipelines_tests.upstream import Upstream, answer
 
+# Chains of whole runs, one after the other: too long beside the others.
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def upstream():

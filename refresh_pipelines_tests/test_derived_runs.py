@@ -15,6 +15,9 @@ from refresh_pipelines.orchestration.internals import remote_origin
 from refresh_pipelines.settings import BUILTIN_CATALOG
 from refresh_pipelines_tests.dagster_bench import QUIET, at, values, version
 
+# Chains of whole runs, one after the other: too long beside the others.
+pytestmark = pytest.mark.e2e
+
 INPUTS = {
     "fx": """\
 description: two series by key
@@ -153,7 +156,6 @@ def test_a_build_is_requested_once_and_again_only_after_a_real_change(desk):
     assert "nothing changed" in desk.skipped()
 
 
-@pytest.mark.e2e  # a dozen whole runs, one after the other
 def test_inputs_that_come_back_to_what_they_were_are_built_again(desk):
     keys = set()
     for revision in ("good", "revised", "good", "revised"):
@@ -214,7 +216,6 @@ def test_a_build_that_is_queued_is_not_requested_twice(desk):
     assert desk.skipped() == f"benin/made: run {run.run_id[:8]} builds it already"
 
 
-@pytest.mark.e2e  # a dozen whole runs, one after the other
 def test_a_failing_build_is_tried_three_times_with_growing_pauses_and_then_only_after_a_change(desk):
     desk.bench.edit("benin/made", "AS product", "AS produce")
     desk.reload()
@@ -293,7 +294,6 @@ def test_a_tick_reads_the_event_log_anew_only_where_something_happened(desk, mon
     assert [len(filters.storage_ids) for (filters,) in asked] == [1]
 
 
-@pytest.mark.e2e  # a dozen whole runs, one after the other
 def test_the_built_in_rates_are_built_behind_both_fred_sources(home):
     for name in ("fred_conditions", "fx_daily"):
         shutil.copy(BUILTIN_CATALOG / f"commodities/{name}.yaml", home.folder / "catalog/commodities")
