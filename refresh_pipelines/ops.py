@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from refresh_pipelines.errors import InternalError
+
 _PATIENCE = 30.0
 
 
@@ -32,6 +34,32 @@ def ops_store(path: Path, tables: str) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(tables)
         yield connection
+
+
+@contextmanager
+def told_store(data_dir: Path, tables: str, what: str) -> Iterator[sqlite3.Connection]:
+    """Open the store as `ops_store` does, for commands: its trouble is an InternalError that names `what` it holds."""
+    path = ops_file(data_dir)
+    with telling(path, what), ops_store(path, tables) as store:
+        yield store
+
+
+@contextmanager
+def telling(path: Path, what: str) -> Iterator[None]:
+    """Turn trouble with the store into an InternalError that says what to do.
+
+    Args:
+        what: what is kept there, as the subject of a sentence.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise InternalError(
+            f"{what} cannot be used",
+            expected=f"a database {path} that can be written",
+            came=str(error),
+            todo="Make room or mend its rights; if it is damaged, move it away and a new one is made.",
+        ) from error
 
 
 def instant_text(at: datetime) -> str:

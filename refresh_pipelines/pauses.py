@@ -7,14 +7,13 @@ its beginning nor its past, so what is paused and resumed is written down here t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from refresh_pipelines.errors import InternalError
-from refresh_pipelines.ops import instant_text, ops_file, ops_store
+from refresh_pipelines.ops import instant_text, ops_file, told_store
 
 # Who paused it, when it was not `refresh pause`: then the times are bounds, not instants.
 IN_DAGSTER = "dagster"
@@ -85,19 +84,8 @@ def end_pauses(data_dir: Path, ended: Iterable[tuple[str, datetime]]) -> None:
         )
 
 
-@contextmanager
-def _store(data_dir: Path) -> Iterator[sqlite3.Connection]:
-    path = ops_file(data_dir)
-    try:
-        with ops_store(path, _TABLES) as store:
-            yield store
-    except (OSError, sqlite3.Error) as error:
-        raise InternalError(
-            "the log of pauses cannot be used",
-            expected=f"a database {path} that can be written",
-            came=str(error),
-            todo="Make room or mend its rights; if it is damaged, move it away and a new one is made.",
-        ) from error
+def _store(data_dir: Path) -> AbstractContextManager[sqlite3.Connection]:
+    return told_store(data_dir, _TABLES, "the log of pauses")
 
 
 def _instant(text: str) -> datetime:

@@ -6,13 +6,12 @@ What else there is to know of a breaker is derived from the event log.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
-from refresh_pipelines.errors import InternalError
-from refresh_pipelines.ops import instant_text, ops_file, ops_store
+from refresh_pipelines.ops import instant_text, ops_file, told_store
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS breakers (
@@ -42,16 +41,5 @@ def log_resets(data_dir: Path, sources: Iterable[str], at: datetime, by: str) ->
         )
 
 
-@contextmanager
-def _store(data_dir: Path) -> Iterator[sqlite3.Connection]:
-    path = ops_file(data_dir)
-    try:
-        with ops_store(path, _TABLES) as store:
-            yield store
-    except (OSError, sqlite3.Error) as error:
-        raise InternalError(
-            "the log of resets cannot be used",
-            expected=f"a database {path} that can be written",
-            came=str(error),
-            todo="Make room or mend its rights; if it is damaged, move it away and a new one is made.",
-        ) from error
+def _store(data_dir: Path) -> AbstractContextManager[sqlite3.Connection]:
+    return told_store(data_dir, _TABLES, "the log of resets")

@@ -84,7 +84,7 @@ def test_a_store_that_is_no_database_is_one_message(routed):
     (routed.folder / "data/ops.sqlite").write_bytes(b"no database" * 100)
     result = routed.refresh("alerts", "list")
     assert result.exit_code == 1
-    assert "incidents and notices cannot be read" in result.stderr
+    assert "the store of incidents and notices cannot be used" in result.stderr
 
 
 def test_a_command_that_ends_leaves_no_notice_waiting_for_other_sources(routed, receivers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,9 +16,9 @@ from refresh_pipelines.alert_body import trial_body
 from refresh_pipelines.cli.common import json_option, load_settings, print_json, print_table
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.deliver import new_session, post
-from refresh_pipelines.errors import InternalError
 from refresh_pipelines.incident import Incident
 from refresh_pipelines.notices import Notices
+from refresh_pipelines.ops import telling
 from refresh_pipelines.outbox import Notice
 from refresh_pipelines.redact import redact
 from refresh_pipelines.settings import Settings, Webhook
@@ -106,15 +105,8 @@ def _secrets(settings: Settings) -> list[str]:
 @contextmanager
 def _told(settings: Settings) -> Iterator[Notices]:
     notices = Notices(settings)
-    try:
+    with telling(notices.path, "the store of incidents and notices"):
         yield notices
-    except (OSError, sqlite3.Error) as error:
-        raise InternalError(
-            "incidents and notices cannot be read",
-            expected=f"a database {notices.path} that can be written",
-            came=str(error),
-            todo="Make room or mend its rights; if it is damaged, move it away and a new one is made.",
-        ) from error
 
 
 def _incident(one: Incident, now: datetime) -> dict[str, Any]:
