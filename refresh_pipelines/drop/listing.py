@@ -263,4 +263,7 @@ def _instant(value: Any) -> datetime | None:
             value = datetime.fromisoformat(value.replace("Z", "+00:00"))
         except ValueError:
             return None
-    return value.replace(tzinfo=value.tzinfo or timezone.utc) if isinstance(value, datetime) else None
+    if not isinstance(value, datetime):
+        return None
+    # Libraries hand in UTC as a zone of their own, which the standard library does not take for UTC.
+    return value.replace(tzinfo=value.tzinfo or timezone.utc).astimezone(timezone.utc)
