@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from refresh_pipelines.grammar import explain
 from refresh_pipelines.problems import Problem, Severity
 from refresh_pipelines.spec import (
+    Breaker,
     Column,
     Derive,
     Expect,
@@ -98,6 +99,11 @@ class Draft:
     def retry(self) -> Retry:
         """The tries of one refresh."""
         return self.sections.get("retry") or Retry()
+
+    @property
+    def breaker(self) -> Breaker:
+        """When the source is left alone."""
+        return self.sections.get("breaker") or Breaker()
 
     @property
     def expect(self) -> Expect:

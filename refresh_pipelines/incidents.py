@@ -7,7 +7,7 @@ way are told together. The board holds the incidents that are open; `incident_st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -115,15 +115,27 @@ class Board:
             if mine != old_one:
                 self._put(mine)
 
-    def settle(self, now: datetime, awake: Collection[str] = (), *, release: bool = False) -> None:
+    def settle(
+        self,
+        now: datetime,
+        awake: Collection[str] = (),
+        *,
+        release: bool = False,
+        heard: Callable[[str], bool] = bool,
+    ) -> None:
         """Decide what is told now.
 
         Args:
             now: the time it is.
             awake: sources whose open incidents may be reminded of: not those that are paused.
             release: nobody waits for others of the host any more.
+            heard: whether somebody listens to a route, by its name; `bool` has all of them heard. Where nobody does,
+                incidents are kept, and told as soon as somebody does.
         """
-        self._tell(now, release=release)
+        for one in [*self._all.values()]:
+            if one.recovered_at and not one.told_at and not heard(one.rule.route):
+                self._drop(one)
+        self._tell(now, heard, release=release)
         for group in [one for one in self._open() if one.grouped]:
             members = self.members(group.id)
             if all(one.recovered_at for one in members):
@@ -133,7 +145,7 @@ class Board:
             if one.recovered_at and one.group is None:
                 self.events.append(Event(one, "recovered", 1, self.members(one.id)))
                 del self._all[one.id]
-        self._remind(now, awake)
+        self._remind(now, awake, heard)
 
     def forget(self, one: Incident, now: datetime) -> None:
         """End an incident that is told with others, whatever became of it."""
@@ -143,10 +155,10 @@ class Board:
         """Return the incidents that are told under another, oldest first."""
         return tuple(sorted((one for one in self._all.values() if one.group == group), key=lambda one: one.began_at))
 
-    def _tell(self, now: datetime, *, release: bool) -> None:
+    def _tell(self, now: datetime, heard: Callable[[str], bool], *, release: bool) -> None:
         waiting: dict[tuple[str, str, str], list[Incident]] = {}
         for one in self._all.values():
-            if one.opened_at and not one.told_at and not one.silent:
+            if one.opened_at and not one.told_at and not one.silent and heard(one.rule.route):
                 waiting.setdefault(_place(one), []).append(one)
         for place, group in waiting.items():
             told = next((one for one in self._open() if one.grouped and _place(one) == place), None)
@@ -187,10 +199,10 @@ class Board:
         self._put(whole)
         return whole
 
-    def _remind(self, now: datetime, awake: Collection[str]) -> None:
+    def _remind(self, now: datetime, awake: Collection[str], heard: Callable[[str], bool]) -> None:
         for one in self._open():
             due = one.told and one.group is None and one.remind_at and now >= one.remind_at
-            if due and self._speaks(one, awake):
+            if due and self._speaks(one, awake) and heard(one.rule.route):
                 mine = replace(one, reminders=one.reminders + 1, remind_at=now + one.rule.remind)
                 self._put(mine)
                 self.events.append(Event(mine, "reminder", mine.reminders, self.members(one.id)))
@@ -215,10 +227,13 @@ class Board:
     def _end(self, one: Incident, at: datetime) -> None:
         """End an incident; one that nobody was or will be told of goes without a trace."""
         if one.silent or one.opened_at is None or (one.standing and one.told_at is None):
-            self._all.pop(one.id)
-            self.changed[one.id] = None
+            self._drop(one)
         else:
             self._put(replace(one, recovered_at=at))
+
+    def _drop(self, one: Incident) -> None:
+        self._all.pop(one.id)
+        self.changed[one.id] = None
 
     def _put(self, one: Incident) -> None:
         self._all[one.id] = self.changed[one.id] = one

@@ -77,17 +77,15 @@ class Notices:
     def report(self, failure: Failure) -> bool:
         """Enter a failure unless this run and source have been; return whether it is new.
 
-        Without a webhook there is nobody to tell, and nothing is written.
+        Without a webhook nobody is told; the incident is kept for `refresh status`, and told if there is one later.
         """
-        if not self.settings.webhook(failure.rule.route):
-            return False
         now = self.clock()
         with alert_store(self.path) as store:
             if not incident_store.is_new(store, failure.run_id, failure.source, now):
                 return False
             board = incident_store.read_board(store)
             board.fail(failure, now)
-            board.settle(now)
+            board.settle(now, heard=self._heard)
             self._keep(store, board, now)
         return True
 
@@ -116,16 +114,15 @@ class Notices:
 
         `release` has nobody wait any longer for others of its host.
         """
-        conditions = [one for one in look.conditions if self.settings.webhook(one.rule.route)]
-        if not conditions and not self.path.exists():
+        if not look.conditions and not self.path.exists():
             return 0
         now = self.clock()
         with alert_store(self.path) as store:
             board = incident_store.read_board(store)
             for spec, goods in look.goods:
                 board.good(spec, goods)
-            board.stand(conditions, look.judged, now, silent=look.first)
-            board.settle(now, look.awake, release=release)
+            board.stand(look.conditions, look.judged, now, silent=look.first)
+            board.settle(now, look.awake, release=release, heard=self._heard)
             self._keep(store, board, now)
             incident_store.prune(store, now)
             outbox.prune(store, now)
@@ -171,6 +168,9 @@ class Notices:
         with alert_store(self.path) as store:
             outbox.forget(store, source)
             incident_store.forget(store, source, self.clock())
+
+    def _heard(self, route: str) -> bool:
+        return self.settings.webhook(route) is not None
 
     def _keep(self, store: sqlite3.Connection, board: Board, now: datetime) -> None:
         """Write down what a board has decided, and the notices of it."""

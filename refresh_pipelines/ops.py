@@ -14,6 +14,8 @@ from pathlib import Path
 from refresh_pipelines.errors import InternalError
 
 _PATIENCE = 30.0
+# What is known of a source and nobody was told of; a source of the same name begins anew without it.
+_ABOUT_SOURCES = ("pauses", "breakers", "schedule_changes", "drop_sightings")
 
 
 def ops_file(data_dir: Path) -> Path:
@@ -22,15 +24,15 @@ def ops_file(data_dir: Path) -> Path:
 
 
 @contextmanager
-def ops_store(path: Path, tables: str) -> Iterator[sqlite3.Connection]:
+def ops_store(path: Path, tables: str, patience: float = _PATIENCE) -> Iterator[sqlite3.Connection]:
     """Open the store, make `tables` (CREATE TABLE IF NOT EXISTS …) and commit at the end, or roll back.
 
     Raises:
-        sqlite3.Error: the file is no database, or stayed locked for half a minute.
+        sqlite3.Error: the file is no database, or stayed locked for `patience` seconds, by default half a minute.
         OSError: its folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, timeout=_PATIENCE)) as connection, connection:
+    with closing(sqlite3.connect(path, timeout=patience)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(tables)
         yield connection
@@ -60,6 +62,28 @@ def telling(path: Path, what: str) -> Iterator[None]:
             came=str(error),
             todo="Make room or mend its rights; if it is damaged, move it away and a new one is made.",
         ) from error
+
+
+def count_about(data_dir: Path, source: str) -> int:
+    """Return how many rows there are about a source: pauses, resets, changes of its schedule, sightings of files."""
+    path = ops_file(data_dir)
+    if not path.exists():
+        return 0
+    with told_store(data_dir, "", "what is known of sources") as store:
+        counts = [store.execute(f"SELECT count(*) FROM {table} WHERE source = ?", [source]) for table in _there(store)]  # noqa: S608
+        return sum(count.fetchone()[0] for count in counts)
+
+
+def forget_about(data_dir: Path, source: str) -> None:
+    """Remove the rows that `count_about` counts."""
+    with told_store(data_dir, "", "what is known of sources") as store:
+        for table in _there(store):
+            store.execute(f"DELETE FROM {table} WHERE source = ?", [source])  # noqa: S608
+
+
+def _there(store: sqlite3.Connection) -> list[str]:
+    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return [table for table in _ABOUT_SOURCES if table in tables]
 
 
 def instant_text(at: datetime) -> str:

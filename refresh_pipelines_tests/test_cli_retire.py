@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime, timezone
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from refresh_pipelines.cli.main import main
 from refresh_pipelines.notices import Failure, Notices
 from refresh_pipelines.orchestration.instance import open_instance
+from refresh_pipelines.resets import log_resets, resets
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines_tests.catalogues import MINI
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 EMPTY = {
     "source": "mini", "removed": False, "load_states": 0, "tables": [], "locks": 0, "staging": 0, "notices": 0,
-    "history": [],
+    "incidents": 0, "remembered": 0, "history": [],
 }  # fmt: skip
 LOADED = {**EMPTY, "load_states": 1, "tables": [{"table": "raw.mini", "rows": 1, "dropped": True}], "locks": 1}
 
@@ -97,9 +99,17 @@ def test_waiting_notices_and_what_killed_runs_left_in_staging_go_too(deleted):
     for name in (run.run_id[:8], "somebody"):
         (deleted.folder / "data/staging" / name / "all").mkdir(parents=True)
     [item] = deleted.items("retire", "mini", "--yes")
-    assert (item["notices"], item["staging"]) == (1, 1)
+    assert (item["notices"], item["incidents"], item["staging"]) == (1, 1, 1)
     assert [path.name for path in (deleted.folder / "data/staging").iterdir()] == ["somebody"]
     assert Notices(settings).waiting() == 1
+
+
+def test_pauses_and_resets_are_forgotten_so_that_a_source_of_that_name_begins_anew(deleted):
+    data = deleted.folder / "data"
+    log_resets(data, ["mini", "other"], datetime(2026, 11, 22, tzinfo=timezone.utc), "somebody")
+    [item] = deleted.items("retire", "mini", "--yes")
+    assert item["remembered"] >= 1
+    assert set(resets(data)) == {"other"}
 
 
 def test_history_stays_unless_it_is_to_be_wiped(deleted):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from refresh_pipelines.notices import CLAIM, REFUSED, Failure, Notices
+from refresh_pipelines.notices import CLAIM, REFUSED, Failure, Look, Notices
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.dagster_bench import Receiver
 
@@ -200,12 +200,20 @@ def test_processes_that_start_on_an_empty_folder_at_once_tell_once(tmp_path, rec
     assert len(receiver.delivered) == 1
 
 
-def test_without_a_webhook_nothing_is_written(tmp_path):
+def test_without_a_webhook_incidents_are_kept_and_what_is_over_goes_untold(tmp_path):
     notices = Notices(Settings.load({}, root=tmp_path))
-    assert not notices.report(failure())
+    assert notices.report(failure())
+    assert [one.kind for one in notices.open()] == ["transient"]
     assert notices.deliver() == []
     assert notices.waiting() == 0
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_incident_that_is_open_when_the_webhook_is_set_is_told_then(tmp_path, receiver):
+    Notices(Settings.load({}, root=tmp_path), lambda: NOW).report(failure())
+    notices = outbox(tmp_path, receiver.url)
+    notices.look(Look())
+    assert notices.deliver() == []
+    assert [body["event"] for body in receiver.delivered] == ["incident.opened"]
 
 
 def test_credentials_in_a_message_are_masked(tmp_path, receiver):

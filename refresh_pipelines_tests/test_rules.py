@@ -129,6 +129,8 @@ CASES = [
     # waits
     ("table: fred_economic", "retry: {attempts: ▸4}", "4 attempts with a delay of 20s wait 3m40s inside one run"),
     ("table: fred_economic", "retry: {delay: ▸30s}", "fewer attempts or a shorter delay"),
+    ("table: fred_economic", "breaker: {probe: ▸2d}", "a probe after 2d is beyond probe_max of 1d"),
+    ("table: fred_economic", "breaker: {probe_max: ▸30m}", "a probe after 1h is beyond probe_max of 30m"),
     # several requests, pages, spans
     ("  rate: 2/s", "  ▸each: {series_id: [a]}", "the partition fills series_id already"),
     ("  rate: 2/s", "  ▸each: {site: [a]}", "does not use {site}"),

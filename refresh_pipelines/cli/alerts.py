@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -64,14 +64,15 @@ def list_alerts(limit: int, as_json: bool) -> None:
     settings = load_settings()
     with _told(settings) as notices:
         incidents, written = notices.open(), notices.newest(limit)
-    now = utc_now()
+    now, waiting = utc_now(), {one.incident_id for one in written if not one.delivered_at}
+    opened = [_incident(one, settings, waiting, now) for one in incidents]
     if as_json:
-        items = [_incident(one, now) for one in incidents] + [_notice(one, settings, now) for one in written]
+        items = opened + [_notice(one, settings, now) for one in written]
         print_json(items, ok=True)
         return
     if not settings.routes:
         click.echo(f"{_NOBODY}\n")
-    print_table(_OPEN, [tuple(_incident(one, now)[name.lower()] for name in _OPEN) for one in incidents])
+    print_table(_OPEN, [tuple(one[name.lower()] for name in _OPEN) for one in opened])
     click.echo()
     rows = [_notice(one, settings, now) for one in written]
     print_table(_NOTICES, [tuple(row[name.lower()] for name in _NOTICES) for row in rows])
@@ -109,7 +110,7 @@ def _told(settings: Settings) -> Iterator[Notices]:
         yield notices
 
 
-def _incident(one: Incident, now: datetime) -> dict[str, Any]:
+def _incident(one: Incident, settings: Settings, waiting: Collection[str], now: datetime) -> dict[str, Any]:
     return {
         "item": "incident",
         "incident_id": one.id,
@@ -118,24 +119,36 @@ def _incident(one: Incident, now: datetime) -> dict[str, Any]:
         "class": one.kind,
         "count": one.count,
         "route": one.rule.route,
-        "state": _state(one, now),
+        "state": _state(one, settings, waiting, now),
         "partition": one.partition,
         "message": one.message,
     }
 
 
-def _state(one: Incident, now: datetime) -> str:
+def _state(one: Incident, settings: Settings, waiting: Collection[str], now: datetime) -> str:
+    if (one.group or one.id) in waiting:
+        return "its notice waits"
     if one.group:
         return "told with others"
     if one.told_at:
         return f"told, reminded {one.reminders} times" if one.reminders else "told"
+    return f"{'waits' if _will_be_told(one, settings) else 'not told'}{_why_untold(one, settings, now)}"
+
+
+def _will_be_told(one: Incident, settings: Settings) -> bool:
+    return not one.silent and one.opened_at is not None and settings.webhook(one.rule.route) is not None
+
+
+def _why_untold(one: Incident, settings: Settings, now: datetime) -> str:
     if one.silent:
-        return "not told: older than the first start"
+        return ": older than the first start"
     if one.opened_at is None:
-        behind = "not told: another incident of the source is open"
-        return behind if one.standing else f"not told: {one.failures} of alerts.after {one.rule.after}"
+        behind = ": another incident of the source is open"
+        return behind if one.standing else f": {one.failures} of alerts.after {one.rule.after}"
+    if settings.webhook(one.rule.route) is None:
+        return ": its route has no webhook"
     seconds = max(0, int(((one.hold_until or now) - now).total_seconds()))
-    return f"waits {seconds} s for others of {one.rule.host}"
+    return f" {seconds} s for others of {one.rule.host}"
 
 
 def _notice(one: Notice, settings: Settings, now: datetime) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from refresh_pipelines.notices import Notices
+from refresh_pipelines.ops import count_about, forget_about
 from refresh_pipelines.orchestration.tags import SOURCE
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.warehouse import Remains, Warehouse
@@ -31,6 +32,8 @@ class Plan:
         locks: files of locks; kept when the source is to be loaded anew.
         staging: folders of runs that were killed.
         notices: alerts that wait for the webhook.
+        incidents: troubles that are open.
+        remembered: pauses, resets and the like in the operational store.
         keys: asset keys whose history is wiped; empty unless that was asked for.
     """
 
@@ -39,13 +42,15 @@ class Plan:
     locks: tuple[Path, ...] = ()
     staging: tuple[Path, ...] = ()
     notices: int = 0
+    incidents: int = 0
+    remembered: int = 0
     keys: tuple[dg.AssetKey, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
-        parts = (self.remains.states, self.remains.holdings, self.locks, self.staging, self.notices, self.keys)
-        return not any(parts)
+        kept = (self.notices, self.incidents, self.remembered)
+        return not any((self.remains.states, self.remains.holdings, self.locks, self.staging, *kept, self.keys))
 
     def item(self, *, removed: bool) -> dict[str, Any]:
         """Return the JSON item."""
@@ -60,6 +65,8 @@ class Plan:
             "locks": len(self.locks),
             "staging": len(self.staging),
             "notices": self.notices,
+            "incidents": self.incidents,
+            "remembered": self.remembered,
             "history": [key.to_user_string() for key in self.keys],
         }
 
@@ -73,6 +80,8 @@ class Plan:
             "lock files": len(self.locks),
             "folders in staging": len(self.staging),
             "waiting notices": self.notices,
+            "open incidents": self.incidents,
+            "notes of pauses, resets, schedules and files": self.remembered,
         }
         yield from (f"{count} {what}" for what, count in counts.items() if count)
         yield from (f"the history of {key.to_user_string()}: all its events, for ever" for key in self.keys)
@@ -98,6 +107,8 @@ class Finder:
             () if reload else tuple(self._locks(source)),
             tuple(_staging_folders(self.instance, source, self.settings)),
             0 if reload else self.notices.waiting(source),
+            0 if reload else len(self.notices.open(source)),
+            0 if reload else count_about(self.settings.data_dir, source),
             tuple(keys),
         )
 
@@ -109,8 +120,10 @@ class Finder:
             remains = self.warehouse.retire(plan.source)
             for folder in plan.staging:
                 shutil.rmtree(folder, ignore_errors=True)
-            if plan.notices:
+            if plan.notices or plan.incidents:
                 self.notices.forget(plan.source)
+            if plan.remembered:
+                forget_about(self.settings.data_dir, plan.source)
             if plan.keys:
                 self.instance.wipe_assets([*plan.keys])
             for lock in plan.locks:

@@ -105,3 +105,13 @@ def check_retry(draft: Draft) -> Iterator[Problem]:
     message = f"{retry.attempts} attempts with a delay of {format_duration(retry.delay)} wait {format_duration(waits)}"
     hint = "fewer attempts or a shorter delay"
     yield draft.problem(("retry", key), f"{message} inside one run; the cap is {format_duration(WAIT_CAP)}", hint)
+
+
+def check_breaker(draft: Draft) -> Iterator[Problem]:
+    """The first pause before a probe is no longer than the longest."""
+    if "breaker" in draft.bad or draft.breaker.probe <= draft.breaker.probe_max:
+        return
+    key = "probe_max" if draft.wrote("breaker", "probe_max") else "probe"
+    first, longest = format_duration(draft.breaker.probe), format_duration(draft.breaker.probe_max)
+    hint = "probe_max is the longest pause between probes"
+    yield draft.problem(("breaker", key), f"a probe after {first} is beyond probe_max of {longest}", hint)
