@@ -16,6 +16,7 @@ RefreshError
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import ClassVar, Literal
 
 from refresh_pipelines.redact import mask
@@ -46,15 +47,21 @@ class RefreshError(Exception):
         expected: what was expected, or empty.
         came: what came instead, or empty.
         todo: what a person can do about it, or empty.
+
+    Attributes:
+        retry_at: before this instant the upstream wants no other request; None where it has not said so.
+        stops: whether the run ends with it, whatever of its partitions is left, and does not try again.
     """
 
     error_class: ClassVar[ErrorClass] = "internal"
     retryable: ClassVar[bool] = False
+    stops: bool = False
 
     def __init__(self, problem: str, *, expected: str = "", came: str = "", todo: str = "") -> None:
         self.problem, self.expected, self.came, self.todo = map(_readable, (problem, expected, came, todo))
         self.source: str | None = None
         self.partition: str | None = None
+        self.retry_at: datetime | None = None
         # What is known of the refresh that failed, for its record: rows seen and refused, the payload, the time spent.
         self.fetched = self.rejected = self.bytes = 0
         self.sha256 = ""
@@ -77,6 +84,9 @@ class RefreshError(Exception):
         if self.came:
             parts.append(f"got {self.came}")
         text = "; ".join(parts).rstrip(".") + "."
+        if self.retry_at:
+            until = self.retry_at.astimezone(timezone.utc)
+            text += f" The upstream wants to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC."
         return f"{text} {self.todo}" if self.todo else text
 
 
@@ -129,6 +139,7 @@ class Interrupted(RefreshError):
     """The run was cancelled or its process asked to stop."""
 
     error_class = "interrupted"
+    stops = True
 
 
 class InternalError(RefreshError):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -23,6 +23,7 @@ from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.credentials import credential
 from refresh_pipelines.errors import InternalError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.proxy import Route, proxy_secrets, route_of
+from refresh_pipelines.rate import Pace, host_of
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refusal import NotHere, Refusal, may_pass, verdict
 from refresh_pipelines.settings import Settings
@@ -31,6 +32,7 @@ from refresh_pipelines.transfer import ACCEPT_ENCODING, body_chunks
 from refresh_pipelines.tries import (
     BUDGET,
     SLOW_WAITS,
+    LeftAlone,
     TryFailed,
     proxy_wants_password,
     retry_after,
@@ -92,7 +94,12 @@ class NotModified:
 
 
 class Fetcher:
-    """Sends the requests of one process. Session, clocks and sleep are injected for tests."""
+    """Sends the requests of one try of a run. Session, clocks and sleep are injected for tests.
+
+    Attributes:
+        pace: has requests wait for their turn at a host; not those to our own sandbox.
+        left_alone: hosts that asked for a longer pause than one waits for.
+    """
 
     def __init__(
         self,
@@ -106,7 +113,8 @@ class Fetcher:
         self.settings = settings
         self.session = session or requests.Session()
         self.clock, self.sleep, self.now = clock, sleep, now
-        self._last_sent: dict[str, float] = {}
+        self.pace = Pace(settings.data_dir, now=now, clock=clock, sleep=sleep)
+        self.left_alone = LeftAlone(now)
 
     def fetch(
         self,
@@ -122,20 +130,13 @@ class Fetcher:
         No error is chained to what an HTTP library raised: its text holds the key.
 
         Raises:
-            UpstreamUnavailable: transport errors, 408, 429 and 5xx, after quick tries within 60 s.
+            UpstreamUnavailable: transport errors, 408, 429 and 5xx, after quick tries within 60 s; with `retry_at`
+                where the upstream said when, and then without a request for whatever else is asked of that host.
             NotHere: 404, 410, or a web page where data was expected.
             UpstreamRefused: other 4xx, a body over `max_bytes`, an address that is not allowed.
             InternalError: the folder cannot be written to.
         """
         return _Call(self, spec, window, url, folder, known, turn or Turn()).run()
-
-    def pace(self, host: str, rate: float | None) -> None:
-        """Wait until the next request to `host` is within `rate` requests a second; our own sandbox needs no care."""
-        if rate and not self.settings.sandbox:
-            wait = self._last_sent.get(host, float("-inf")) + 1 / rate - self.clock()
-            if wait > 0:
-                self.sleep(wait)
-        self._last_sent[host] = self.clock()
 
 
 def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -165,6 +166,7 @@ class _Call:
         self.logical = str(self.prepared.url)
         self.shown = redact(self.logical, [self.secret])
         self.conditional = bool(known and known.url == self.shown and self._condition(known))
+        self.host = host_of(self.logical)
         self.started = fetcher.clock()
 
     def run(self) -> Payload | NotModified:
@@ -174,10 +176,13 @@ class _Call:
             try:
                 return self._once()
             except TryFailed as failed:
-                error, wait = failed.error, failed.wait(attempt)
+                error, wait, after = failed.error, failed.wait(attempt), failed.after
             spent = self.fetcher.clock() - self.started
             if wait is None or spent + wait > BUDGET.total_seconds():
-                raise error  # outside the handler, so that nothing is chained to it
+                # Outside the handler, so that nothing is chained to it.
+                raise self.fetcher.left_alone.final(self.host, error, after)
+            if after and not self.fetcher.settings.sandbox:
+                self.fetcher.pace.close(self.host, self.request.rate, after)
             self.fetcher.sleep(wait)
             attempt += 1
 
@@ -240,8 +245,11 @@ class _Call:
         settings, sending, logical = self.fetcher.settings, self.prepared.copy(), self.logical
         for _ in range(MAX_REDIRECTS + 1):
             self._guard(logical)
+            self.host = host_of(logical)
+            self.fetcher.left_alone.require_welcome(self.host, self.shown)
             sending.url = rebase(logical, settings.upstream)
-            self.fetcher.pace(urlsplit(logical).netloc, self.request.rate)
+            if not settings.sandbox:
+                self.fetcher.pace.wait(self.host, self.request.rate)
             response = self._send(sending)
             if not response.is_redirect:
                 return response
@@ -362,7 +370,7 @@ class _Call:
     def _refused(self, response: requests.Response) -> Exception:
         if response.status_code == 407 and self.route.proxy:
             return proxy_wants_password(self.route.proxy, self.shown)
-        after = retry_after(response.headers.get("Retry-After"), self.fetcher.now())
+        after = retry_after(response.headers.get("Retry-After"), self.fetcher.now(), self.request.retry_after)
         refusal = Refusal(self.shown, response.status_code, after, self._explanation(response))
         return verdict(refusal, self.spec, self._clean)
 

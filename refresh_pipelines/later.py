@@ -78,6 +78,12 @@ def _later(events: Sequence[Event]) -> int:
     return count
 
 
+def pause_inside(retry: Retry, number: int) -> timedelta:
+    """Return the pause inside a run before its retry of this number, from 1, as Dagster's retry policy has it."""
+    delays: int = 2 ** min(number, _MOST_DOUBLED) - 1
+    return delays * retry.delay
+
+
 def pause_before(retry: Retry, later: int) -> timedelta:
     """Return the pause before the later try of this number, from 1: those inside the run, continued."""
     doubled = 2 ** min(retry.attempts - 1 + later, _MOST_DOUBLED) - 1

@@ -25,6 +25,7 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.deliver import new_session, post
 from refresh_pipelines.incident import Condition, Event, Failure, Good, Incident
 from refresh_pipelines.incidents import Board
+from refresh_pipelines.notice_log import log_incidents, log_notice
 from refresh_pipelines.ops import instant_text, ops_file
 from refresh_pipelines.outbox import CLAIM, Notice
 from refresh_pipelines.settings import Settings
@@ -87,6 +88,7 @@ class Notices:
             board.fail(failure, now)
             board.settle(now, heard=self._heard)
             self._keep(store, board, now)
+        log_incidents(board.events)
         return True
 
     def know(self, run_id: str, source: str) -> None:
@@ -126,6 +128,7 @@ class Notices:
             self._keep(store, board, now)
             incident_store.prune(store, now)
             outbox.prune(store, now)
+        log_incidents(board.events)
         return len(board.events)
 
     def deliver(self, session: requests.Session | None = None, budget: int = 4) -> list[str]:
@@ -192,6 +195,7 @@ class Notices:
             with alert_store(self.path) as store:
                 pause = REFUSED if answer.refused else timedelta(0)
                 outbox.settle(store, event_id, self.clock(), answer.problem, pause)
+            log_notice(body, route, answer)
             if answer.problem:
                 yield answer.problem if route == "default" else f"route {route}: {answer.problem}"
                 if not answer.refused:

@@ -58,6 +58,7 @@ class Outcome:
         changed_at: when the rows last changed, None if never loaded.
         published_at: Last-Modified of the accepted payload, None if the upstream gives none.
         table_rows: rows of the table afterwards; None if not looked up.
+        retry_at: of a refresh that failed: before this instant the upstream wants no other request.
         inputs: hash of the data versions that a derived source was built from, "" for all others.
         notes: remarks for a person, for instance fields that were not declared.
     """
@@ -80,6 +81,7 @@ class Outcome:
     run_id: str = ""
     started_at: str | None = None
     trigger: str = "manual"
+    retry_at: datetime | None = None
     inputs: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -121,4 +123,5 @@ def failed(spec: SourceSpec, partition: str | None, error: RefreshError) -> Outc
         sha256=error.sha256,
         error_class=error.error_class,
         message=str(error),
+        retry_at=error.retry_at,
     )

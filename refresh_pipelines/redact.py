@@ -32,10 +32,14 @@ def holding(secrets: Iterable[str]) -> Iterator[None]:
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Mask known secret values, plain or as addresses, JSON and pages write them."""
-    known = {form for s in (*secrets, *_HELD.get()) if s for form in _forms(s)}
-    for secret in sorted(known, key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    for form in written((*secrets, *_HELD.get())):
+        text = text.replace(form, MASK)
     return text
+
+
+def written(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return every form in which the values may be written, the longest first."""
+    return tuple(sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True))
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

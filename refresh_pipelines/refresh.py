@@ -163,6 +163,8 @@ def with_missing(outcome: Outcome, answer: Delivery) -> Outcome:
     if answer.missing:
         outcome.outcome = "partial"
         outcome.error_class = answer.missing[0][1].error_class
+        asked = [error.retry_at for _, error in answer.missing if error.retry_at]
+        outcome.retry_at = max(asked, default=None)
         values = ", ".join(value for value, _ in answer.missing)
         first = answer.missing[0][1].at(f"{outcome.group}/{outcome.source}", outcome.partition)
         what = "files" if answer.files else "requests"

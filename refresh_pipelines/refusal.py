@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Refusal:
 
     Attributes:
         shown: the address asked, without credentials.
-        after: seconds the upstream asked to wait, if it did.
+        after: seconds the upstream asked to wait, if it did; infinite if nobody can mean it.
         body: the first bytes of its explanation.
     """
 
@@ -50,7 +51,7 @@ def verdict(refusal: Refusal, spec: SourceSpec, clean: Callable[[object], str]) 
     """
     status, shown, said = refusal.status, refusal.shown, _message(refusal.body, spec)
     came = f"HTTP {status}" + (f", {clean(said)}" if said else "")
-    if status in _TRANSIENT or status == _UNASKED:
+    if status in _TRANSIENT or status == _UNASKED or _says_when(refusal):
         problem = f"{shown} is not available now"
         gone = UpstreamUnavailable(problem, expected="HTTP 200", came=came, todo="It will be tried again.")
         return TryFailed(gone, after=refusal.after)
@@ -61,6 +62,13 @@ def verdict(refusal: Refusal, spec: SourceSpec, clean: Callable[[object], str]) 
     refused = UpstreamRefused(problem, expected="HTTP 200", came=came, todo=_advice(status, spec))
     slowly = may_pass(f"{said} ".encode() + refusal.body, spec.request)
     return TryFailed(refused, SLOW_WAITS if slowly else NO_WAITS)
+
+
+def _says_when(refusal: Refusal) -> bool:
+    """Whether a refusal is none for ever: UN Comtrade, for one, answers 403 with Retry-After."""
+    if refusal.after is None or not math.isfinite(refusal.after):
+        return False
+    return refusal.status == 403 or refusal.status >= 500
 
 
 def may_pass(body: bytes, request: Request) -> bool:

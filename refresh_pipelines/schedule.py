@@ -149,13 +149,35 @@ def _fires(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
         raise ValueError("an instant needs a time zone")
     # On the wall clock, from a day before: the second of two equal times may still lie ahead.
     local = after.astimezone(zone).replace(tzinfo=None, fold=0)
-    walls = croniter(cron, local - timedelta(days=1), ret_type=datetime)
+    walls = _walls(cron, local - timedelta(days=1))
     every_hour = croniter.expand(cron)[0][1] == ["*"]
     last = after
     for at in _in_every_hour(walls, zone) if every_hour else _once_a_day(walls, zone):
         if at > last:
             last = at
             yield at
+
+
+def _walls(cron: str, start: datetime) -> Iterator[datetime]:
+    """Yield the wall clock's times later than `start`.
+
+    croniter is asked for the days alone: a time takes it as long as a day, and a quarter may have 26,000 of them.
+    """
+    fields = cron.split()
+    if len(fields) != 5:
+        yield from croniter(cron, start, ret_type=datetime)
+        return
+    minutes, hours = (
+        range(size) if numbers == ["*"] else sorted(number for number in numbers if isinstance(number, int))
+        for numbers, size in zip(croniter.expand(cron)[0], (60, 24), strict=False)
+    )
+    before = start.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(seconds=1)
+    for day in croniter(" ".join(["0", "0", *fields[2:]]), before, ret_type=datetime):
+        for hour in hours:
+            for minute in minutes:
+                wall = day.replace(hour=hour, minute=minute)
+                if wall > start:
+                    yield wall
 
 
 def _once_a_day(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -24,6 +24,11 @@ _WEBHOOK = "REFRESH_WEBHOOK_"
 # What follows REFRESH_WEBHOOK_ and names no route.
 _NO_ROUTES = ("URL", "SECRET", "FORMAT")
 _FORMAT = "_FORMAT"
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+_LOG_FORMATS: Mapping[str, LogFormat] = {"text": "text", "json": "json"}
+_LOG_LEVELS: Mapping[str, LogLevel] = {"debug": "debug", "info": "info", "warning": "warning", "error": "error"}
+Choice = TypeVar("Choice", bound=str)
 
 
 class SettingsError(ValueError):
@@ -55,6 +60,7 @@ class Settings:
         schedules_enabled: whether schedules and sensors may request runs; what a person starts runs in any case.
         webhooks: where alerts go, by route; `default` is REFRESH_WEBHOOK_URL, `desk` is REFRESH_WEBHOOK_DESK.
         webhook_secret: signs what is posted there.
+        log_file: path of the log; "-" is stderr, "" is none.
         environ: the merged environment, from which declared credentials are read.
     """
 
@@ -69,6 +75,9 @@ class Settings:
     schedules_enabled: bool = True
     webhooks: Mapping[str, Webhook] = field(default_factory=dict, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
+    log_file: str = ""
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -93,6 +102,9 @@ class Settings:
             schedules_enabled=_yes(env, "REFRESH_SCHEDULES_ENABLED", True),
             webhooks=_webhooks(env),
             webhook_secret=env.get("REFRESH_WEBHOOK_SECRET") or None,
+            log_file=_log_file(env.get("REFRESH_LOG_FILE"), root, data_dir),
+            log_format=_one_of(env, "REFRESH_LOG_FORMAT", _LOG_FORMATS, "text"),
+            log_level=_one_of(env, "REFRESH_LOG_LEVEL", _LOG_LEVELS, "info"),
             environ=env,
         )
 
@@ -193,6 +205,21 @@ def _webhook(env: Mapping[str, str], name: str, form: str) -> Webhook | None:
     if said not in ("slack", "json"):
         raise SettingsError(f"{form}={said!r}: expected json or slack")
     return Webhook(url) if url else None
+
+
+def _log_file(text: str | None, root: Path, data_dir: Path) -> str:
+    if text is None:
+        return str(data_dir / "logs" / "refresh.log")
+    return text if text in ("", "-") else str((root / Path(text).expanduser()).resolve())
+
+
+def _one_of(env: Mapping[str, str], name: str, choices: Mapping[str, Choice], default: Choice) -> Choice:
+    said = env.get(name)
+    if not said:
+        return default
+    if said.lower() not in choices:
+        raise SettingsError(f"{name}={said!r}: expected {' or '.join(choices)}")
+    return choices[said.lower()]
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import requests
 
@@ -18,6 +20,8 @@ QUICK_WAITS = (1.0, 4.0)
 SLOW_WAITS = (10.0, 20.0)
 NO_WAITS = ()
 BUDGET = timedelta(seconds=60)
+# Nobody means a longer pause; more likely an instant was written where seconds belong.
+LONGEST = timedelta(days=400)
 _OWN_CA = "name your own CA in REQUESTS_CA_BUNDLE."
 _AROUND = "list the host in NO_PROXY if it can be reached without"
 _OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>:? ?")
@@ -36,7 +40,7 @@ class TryFailed(Exception):
         error: what to raise when no further try is made. It is not chained to what lies behind it:
             the texts of HTTP libraries hold the whole address, key included.
         waits: seconds before each further try; empty when another try is of no use.
-        after: seconds the upstream asked to wait, if it did.
+        after: seconds the upstream asked to wait, if it did; infinite if nobody can mean it.
     """
 
     def __init__(self, error: RefreshError, waits: tuple[float, ...] = QUICK_WAITS, after: float | None = None) -> None:
@@ -118,13 +122,65 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-def retry_after(text: str | None, now: datetime) -> float | None:
-    """Read `Retry-After` as seconds or as an HTTP date; None when absent or unreadable."""
+def retry_after(text: str | None, now: datetime, unit: Literal["s", "ms"] = "s") -> float | None:
+    """Read `Retry-After`, a number or an HTTP date, as seconds from now.
+
+    Args:
+        text: the header, or None.
+        now: UTC-aware.
+        unit: what a number counts, as the source declares it (`request.retry_after`).
+
+    Returns:
+        None when absent or unreadable, 0 for a date that is over, infinity for more than `LONGEST`.
+    """
     text = (text or "").strip()
     if re.fullmatch(r"[0-9]+", text):
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
+        seconds = float(text) / (1000 if unit == "ms" else 1)
+    else:
+        try:
+            at = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return None
+        seconds = max(0.0, (at.replace(tzinfo=at.tzinfo or timezone.utc) - now).total_seconds())
+    return seconds if seconds <= LONGEST.total_seconds() else math.inf
+
+
+def left_alone_until(after: float | None, now: datetime) -> datetime | None:
+    """Return the instant, in whole seconds, before which the upstream wants no other request; None if it is over."""
+    if not after or not math.isfinite(after):
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or timezone.utc) - now).total_seconds())
+    at = now + timedelta(seconds=after)
+    return at if at.microsecond == 0 else at.replace(microsecond=0) + timedelta(seconds=1)
+
+
+class LeftAlone:
+    """The hosts that want no request for longer than a run waits, for whatever else the run would ask of them.
+
+    Args:
+        now: the time, UTC-aware.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.now = now
+        self._errors: dict[str, RefreshError] = {}
+
+    def final(self, host: str, error: RefreshError, after: float | None) -> RefreshError:
+        """Return the error of the last try with `retry_at`, if the host's answer had that; remember it then."""
+        error.retry_at = left_alone_until(after, self.now())
+        if error.retry_at:
+            self._errors[host] = error
+        return error
+
+    def require_welcome(self, host: str, shown: str) -> None:
+        """Raise UpstreamUnavailable, with the same `retry_at`, for a host that was remembered and still waits.
+
+        Args:
+            shown: the address that is not asked, without credentials.
+        """
+        before = self._errors.get(host)
+        if before is None or before.retry_at is None or before.retry_at <= self.now():
+            return
+        came = f"{before.came} from this host before"
+        error = UpstreamUnavailable(f"{shown} was not asked", came=came, todo="It will be tried again.")
+        error.retry_at = before.retry_at
+        raise error

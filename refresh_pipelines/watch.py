@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from os import scandir, stat_result
 from pathlib import Path
 
+from refresh_pipelines import log
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.settings import Settings, SettingsError
 
@@ -63,6 +64,7 @@ class Watcher:
         self._digest = _digest(self._look)
         self._moving = self._waiting = False
         self._said: str | None = None
+        self._problems = 0
 
     def step(self) -> float:
         """Look once, do what is due, and return the seconds to wait before the next step."""
@@ -87,20 +89,25 @@ class Watcher:
         except SettingsError as error:
             # Definitions that cannot be loaded at all would take the place of those that run.
             self._say(f"catalogue: not reloaded, {error}")
+            log.event("catalogue.not_reloaded", str(error), again=False)
             return
         problems = load_catalogue(self._settings.catalog, self._settings.environ).problems
+        self._problems = sum(problem.severity == "error" for problem in problems)
         for problem in problems:
             if problem.severity == "error":
                 self._say(f"catalogue: {problem}")
+                log.event("catalogue.broken", problem.message, file=str(problem.file), line=problem.line)
         self._waiting, self._said = True, None
 
     def _ask(self) -> None:
         refused = self._reload()
         if refused is None:
             self._say("catalogue: the change is live")
+            log.event("catalogue.reloaded", problems=self._problems)
         elif refused.reason != self._said:
             more = "; trying again" if refused.again else ""
             self._say(f"catalogue: not reloaded, {refused.reason}{more}")
+            log.event("catalogue.not_reloaded", refused.reason, again=refused.again)
         self._said = refused.reason if refused else None
         self._waiting = refused is not None and refused.again
 

@@ -20,7 +20,7 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from refresh_pipelines.orchestration.internals import LOCATION_NAME, cancel_run
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START
-from refresh_pipelines_tests import alembic_once  # noqa: F401 - for its effect
+from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
 from refresh_pipelines_tests.catalogues import write
 
 DEFINITIONS = """
@@ -82,7 +82,8 @@ class Clockwork:
         """Let the scheduler look at an instant, as the daemon does every few seconds; return the runs it requested."""
         with freeze_time(at):
             list(launch_scheduled_runs(self.workspace, logging.getLogger("clockwork"), at, {}))
-        new = [run for run in self.instance.get_runs(limit=40) if run.run_id not in self._known]
+        runs = [run for run in self.instance.get_runs(limit=40) if RUN_KEY_TAG in run.tags]  # those of the source
+        new = [run for run in runs if run.run_id not in self._known]
         self._known |= {run.run_id for run in new}
         return sorted(new, key=lambda run: run.tags[RUN_KEY_TAG])
 
@@ -109,7 +110,7 @@ class Clockwork:
 
     def _due_after(self, at):
         location = self.workspace.create_request_context().get_code_location(LOCATION_NAME)
-        [schedule] = next(iter(location.get_repositories().values())).get_schedules()
+        schedule = next(iter(location.get_repositories().values())).get_schedule("a_schedule")
         return (due.astimezone(timezone.utc) for due in schedule.execution_time_iterator(at.timestamp() + 1))
 
     def end(self, run, *loaded):
@@ -120,7 +121,7 @@ class Clockwork:
 
     def ticks(self):
         """Return the schedule's ticks, oldest first, as (due time, status, reason)."""
-        states = self.instance.all_instigator_state()
+        states = [one for one in self.instance.all_instigator_state() if one.instigator_name == "a_schedule"]
         found = [tick for one in states for tick in self.instance.get_ticks(one.instigator_origin_id, one.selector_id)]
         found.sort(key=lambda tick: tick.timestamp)
         return [

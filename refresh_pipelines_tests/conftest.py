@@ -77,6 +77,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _no_log() -> Iterator[None]:
+    """Have no test write into the log that a command of another one has begun."""
+    yield
+    from refresh_pipelines import log  # noqa: PLC0415
+
+    log.switch_off()
+
+
 @pytest.fixture(scope="session")
 def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the storage of a Dagster instance in which nothing has happened."""

@@ -27,7 +27,7 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.refresh import Tools
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES, Settings
-from refresh_pipelines_tests import alembic_once  # noqa: F401 - for its effect
+from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
 from refresh_pipelines_tests.catalogues import copy_two_sources
 
 KEY = "planted5ecret"

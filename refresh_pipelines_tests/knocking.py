@@ -37,7 +37,8 @@ from refresh_pipelines.settings import Settings
 
 
 def adjust(tools):
-    return replace(tools, fetcher=Fetcher(settings, sleep=lambda _: None))
+    fetcher = Fetcher(settings, sleep=lambda _: None, now=get_current_datetime)
+    return replace(tools, fetcher=fetcher, clock=get_current_datetime)
 
 
 settings = Settings.load({environ!r}, root=Path({root!r}))
@@ -51,7 +52,10 @@ LOGGER = logging.getLogger("knocking")
 class Knocking:
     """One source `benin/a`, due every hour unless its YAML says otherwise, below an upstream that refuses at first."""
 
-    def __init__(self, folder, history, upstream, more="schedule: {frequency: hourly}", **environ):
+    def __init__(
+        self, folder, history, upstream, more="schedule: {frequency: hourly}", *, all_sensors=False, **environ
+    ):
+        self.switched_off = () if all_sensors else ("failures", "overdue")
         self.upstream, self.home = upstream, Home(folder, history, upstream)
         for path in (folder / "catalog").rglob("*.yaml"):
             path.unlink()
@@ -67,7 +71,7 @@ class Knocking:
         folder = self.home.folder
         self._stack.enter_context(self.home.entered())
         self.instance = self._stack.enter_context(dg.DagsterInstance.from_config(str(folder)))
-        for other in ("failures", "overdue"):
+        for other in self.switched_off:
             switch_off(self.instance, other, "sensor")
         self.start_daemon()
         return self

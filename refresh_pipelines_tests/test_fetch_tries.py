@@ -224,7 +224,7 @@ def test_requests_to_one_host_keep_the_declared_rate(tmp_path):
     clock = Clock()
     spec = csv_spec(request={"url": URL, "rate": "2/s"})
     with Upstream(answer()) as upstream:
-        fetcher = Fetcher(settings(tmp_path, upstream.base), clock=clock, sleep=clock.sleep)
+        fetcher = Fetcher(settings(tmp_path, upstream.base), clock=clock, sleep=clock.sleep, now=clock.now)
         for url in (URL, URL, "https://example.com/other.csv", URL):
             fetcher.fetch(spec, window_of(spec, None), url, tmp_path)
     assert clock.slept == [0.5, 0.5]

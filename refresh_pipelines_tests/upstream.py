@@ -10,6 +10,7 @@ import gzip
 import socket
 import struct
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -19,6 +20,7 @@ from refresh_pipelines.settings import Settings
 from refresh_pipelines.window import Window
 
 Act = Callable[["Handler"], None]
+START = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -124,6 +126,10 @@ class Clock:
         self.at += self.step
         return self.at
 
+    def now(self) -> datetime:
+        """What a clock on the wall shows meanwhile."""
+        return START + timedelta(seconds=self.at)
+
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.at += seconds
@@ -137,6 +143,6 @@ def fetch(spec, served, folder, *, window=None, url=None, known=None, clock=None
     """Fetch from a scripted upstream with a clock that nobody waits for."""
     clock = clock or Clock()
     base = served if isinstance(served, str) else served and served.base
-    tools = {"now": now} if now else {}
-    fetcher = Fetcher(settings(folder, base, **environ), session, clock=clock, sleep=clock.sleep, **tools)
+    now = now or clock.now
+    fetcher = Fetcher(settings(folder, base, **environ), session, clock=clock, sleep=clock.sleep, now=now)
     return fetcher.fetch(spec, window or Window(), url or spec.request.candidates[0], folder, known)

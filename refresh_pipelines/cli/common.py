@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from refresh_pipelines import log
 from refresh_pipelines.catalogue import BrokenSource, Catalogue, UnknownSource, load_catalogue
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.lastgood import working_catalogue
@@ -27,11 +28,13 @@ def json_option(command: Command) -> Command:
 
 
 def load_settings() -> Settings:
-    """Read the settings; a wrong one ends the command with exit code 2 and the setting's message."""
+    """Read the settings and log as they say; a wrong one ends the command with exit code 2 and its message."""
     try:
-        return Settings.load()
+        settings = Settings.load()
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    log.configure(settings)
+    return settings
 
 
 def read_catalogue(settings: Settings) -> Catalogue:

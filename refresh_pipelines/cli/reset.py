@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from refresh_pipelines import log
 from refresh_pipelines.breaker import State
 from refresh_pipelines.cli.common import json_option, load_settings, print_json, read_catalogue, select_sources
 from refresh_pipelines.clock import utc_now
@@ -37,6 +38,9 @@ def reset(names: tuple[str, ...], as_json: bool) -> None:
     failing = [spec for spec in specs if spec.source in before and before[spec.source].failures]
     if failing:
         log_resets(settings.data_dir, [spec.source for spec in failing], now, _user())
+    for spec in failing:
+        many = before[spec.source].failures
+        log.event("breaker.reset", source=spec.source, group=spec.group, failures=many, user=_user())
     items = [_item(spec, before, now) for spec in specs]
     if as_json:
         print_json(items, ok=True)

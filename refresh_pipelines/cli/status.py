@@ -19,11 +19,14 @@ from refresh_pipelines.cli.common import (
     print_table,
     read_catalogue,
 )
+from refresh_pipelines.cli.score import part_item, print_score, shown_total
 from refresh_pipelines.freshness import Late, Verdict, sentence
+from refresh_pipelines.heartbeat import life_of
 from refresh_pipelines.problems import did_you_mean
+from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.spec import SourceSpec
 
-_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "BREAKER")
+_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "BREAKER", "SCORE")
 
 
 @click.command()
@@ -34,9 +37,10 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
 
     Exit code 1 if a source is overdue, failing, or has a broken file, also while it runs on its last
     good version. One that waits for a key is blocked, which is no failure until what it has loaded
-    before is overdue. Times are UTC.
+    before is overdue. Times are UTC. With one SOURCE it also says what its score is made of.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.scores import Asked, score_in_full  # noqa: PLC0415
     from refresh_pipelines.orchestration.status import status_items, verdicts_of  # noqa: PLC0415
 
     settings = load_settings()
@@ -44,15 +48,23 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     with open_instance(settings) as instance:
         now = datetime.now(timezone.utc)
         verdicts = verdicts_of(instance, catalogue, now, settings)
-        items = status_items(instance, catalogue, now, settings, verdicts)
-    items = _only(items, names)
+        items = _only(status_items(instance, catalogue, now, settings, verdicts), names)
+        one = catalogue.sources.get(items[0]["source"]) if len(items) == len(names) == 1 else None
+        score = None
+        if one:
+            # Whatever time it takes: somebody wants to know of this one.
+            asked = Asked(settings, list(catalogue.sources.values()), Rhythms(settings.data_dir).read(), now, None)
+            score = score_in_full(instance, one, asked)
+            items[0]["score"] = shown_total(score)
+    life = life_of(settings.data_dir)
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)
     states = [_state(item, item["source"] in blocked) for item in items]
     ok = not {"overdue", "failing", "broken"} & set(states) and not any(item["stale_yaml"] for item in items)
     ok = ok and not any(map(_is_held, items))
     if as_json:
-        print_json(items, ok)
+        more = {"score_parts": [part_item(score, part) for part in score.parts]} if score else {}
+        print_json(items, ok, heartbeat=life.text, **more)
     else:
         if not settings.schedules_enabled:
             click.echo("REFRESH_SCHEDULES_ENABLED is false: no schedule or sensor requests a run.\n")
@@ -62,6 +74,10 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         _print_held(items)
         print_blocked(blocked)
         print_stale(catalogue, {item["source"] for item in items})
+        if one:
+            print_score(one, score)
+        for line in filter(None, (life.problem, life.sentence(now))):
+            click.echo(f"\n{line}")
     sys.exit(0 if ok else 1)
 
 
@@ -127,4 +143,6 @@ def _state(item: dict[str, Any], blocked: bool) -> str:
 def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:
     times = [_short(item[name]) for name in ("last_success_at", "last_changed_at")]
     breaker = item["breaker"] and item["breaker"].replace("_", " ")
-    return (item["source"], item["group"], state, *times, item["last_outcome"], _short(item["next_run_at"]), breaker)
+    score = None if item["score"] is None else f"{item['score']:.2f}"
+    last, following = item["last_outcome"], _short(item["next_run_at"])
+    return (item["source"], item["group"], state, *times, last, following, breaker, score)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 import requests
 
+from refresh_pipelines import log
 from refresh_pipelines.cli.ports import HOST
 from refresh_pipelines.redact import redact
 from refresh_pipelines.settings import Settings, SettingsError
@@ -66,6 +67,7 @@ def _verdict(answer: dict[str, Any]) -> NotReloaded | None:
 def watch(port: int) -> None:
     """Watch the catalogue and reload the Dagster UI on PORT when it changes, until interrupted."""
     try:
+        log.configure(Settings.load())
         watcher = Watcher(Settings.load, Webserver(port).reload, click.echo)
         while True:
             time.sleep(watcher.step())

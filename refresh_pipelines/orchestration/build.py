@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.collector import collection_paused
@@ -21,7 +22,9 @@ from refresh_pipelines.orchestration.io_manager import RefusingIOManager
 from refresh_pipelines.orchestration.overdue import overdue_sensor
 from refresh_pipelines.orchestration.probes import probed, probes_sensor
 from refresh_pipelines.orchestration.reads import Reads
+from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
+from refresh_pipelines.orchestration.score_asset import SCORES, scores_asset, scores_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
@@ -50,6 +53,8 @@ def build_definitions(
     wanted = None if only is None else set(only)
     catalogue = catalogue or _read(settings, wanted)
     workshop = workshop or Workshop(settings)
+    declared = (spec.request.auth for spec in catalogue.sources.values())
+    log.guard(settings.environ.get(auth.env, "").strip() for auth in declared if auth)
     specs = [spec for spec in catalogue.sources.values() if wanted is None or spec.source in wanted]
     assets = [source_asset(spec, workshop, catalogue.stale.get(spec.source), catalogue.sources) for spec in specs]
     resources = {"io_manager": RefusingIOManager()}
@@ -62,10 +67,15 @@ def build_definitions(
     sensors += [files_sensor(spec, workshop, reads, shared=shared) for spec in dropped]
     sensors += [probes_sensor(specs, workshop, reads)] if any(map(probed, specs)) else []
     freshness = Freshness(reads)
+    schedules = [source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)]
+    broken = broken_assets(catalogue)
+    if SCORES not in {key_of(spec) for spec in specs} | {spec.key for spec in broken}:  # a source may be called so
+        assets.append(scores_asset(specs, workshop))
+        schedules.append(scores_schedule(workshop, shared=shared))
     return dg.Definitions(
-        assets=[*assets, *broken_assets(catalogue)],
+        assets=[*assets, *broken],
         asset_checks=fresh_checks(specs, freshness, workshop),
-        schedules=[source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)],
+        schedules=schedules,
         sensors=[*sensors, failure_sensor(specs, freshness, workshop), overdue_sensor(specs, freshness, workshop)],
         resources=resources,
         # A run refreshes one source; a process per step would cost four seconds and give nothing.

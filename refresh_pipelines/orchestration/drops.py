@@ -10,6 +10,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.breaker import sentence
 from refresh_pipelines.drop.decide import DayRun, days_due
 from refresh_pipelines.drop.listing import MissingCredential, drop_of
@@ -19,6 +20,7 @@ from refresh_pipelines.drop.stability import Sighting
 from refresh_pipelines.errors import InternalError, Interrupted, RefreshError
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, shared_instance
+from refresh_pipelines.orchestration.logged import log_requested, log_skipped
 from refresh_pipelines.orchestration.partitions import dynamic_name
 from refresh_pipelines.orchestration.probing import may_probe, next_number, probe_tags
 from refresh_pipelines.orchestration.reads import Reads
@@ -86,11 +88,30 @@ def _tick(
                 return dg.SensorResult(skip_reason=sentence(spec.source, state))
             # The next files are the probe.
             runs, tags = runs[:1], probe_tags(spec, next_number(instance, spec))
-        Sightings(workshop.settings.data_dir, spec.source).requested([f for run in runs for f in run.files], now)
+        files = [file for run in runs for file in run.files]
+        Sightings(workshop.settings.data_dir, spec.source).requested(files, now)
+        days = [run.day for run in runs]
+        log.event("drop.found", source=spec.source, group=spec.group, files=len(files), days=days)
         return dg.SensorResult(
             run_requests=[_request(spec, run, tags, selection) for run in runs],
-            dynamic_partitions_requests=[dg.AddDynamicPartitionsRequest(dynamic_name(spec), [run.day for run in runs])],
+            dynamic_partitions_requests=[dg.AddDynamicPartitionsRequest(dynamic_name(spec), days)],
         )
+
+    return _logged(spec, tick)
+
+
+def _logged(
+    spec: SourceSpec, asked: Callable[[dg.SensorEvaluationContext], dg.SensorResult]
+) -> Callable[[dg.SensorEvaluationContext], dg.SensorResult]:
+    name = files_sensor_name(spec)
+
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        result = asked(context)
+        log_requested(name, result.run_requests or ())
+        if result.skip_reason:
+            # Every half minute, and nearly always that nothing new has come.
+            log_skipped(name, spec, result.skip_reason.skip_message or "", level="debug")
+        return result
 
     return tick
 

@@ -9,17 +9,24 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TypeVar
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
 from refresh_pipelines.fetch import NotHere
+from refresh_pipelines.later import pause_inside
+from refresh_pipelines.limit import AFTER, FETCH, QUERY, Limit
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.gates import Ready, ready
+from refresh_pipelines.orchestration.incidents import not_cancelled
 from refresh_pipelines.orchestration.internals import many_events
+from refresh_pipelines.orchestration.limited import allow, limited
+from refresh_pipelines.orchestration.logged import log_ended, range_sentence, sentence_of, trace_of
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
     Result,
@@ -37,12 +44,14 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome, failed
 from refresh_pipelines.proxy import proxy_secrets
 from refresh_pipelines.ranges import spans
+from refresh_pipelines.rate import host_rates
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refresh import exclusive, refresh
 from refresh_pipelines.refresh_range import exclusive_all, label_of, refresh_range
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.warehouse import LoadState
 from refresh_pipelines.window import window_of
+from refresh_pipelines.worker import Worker, at_work
 
 Done = TypeVar("Done")
 
@@ -59,8 +68,11 @@ def execute(
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
     try:
-        with many_events(context.instance, context.run_id):
-            yield from _Run(context, spec, workshop, sources).execute()
+        about = {"source": spec.source, "group": spec.group, "run_id": context.run_id}
+        trigger = trigger_of(context.run.tags)
+        working = at_work(workshop.settings.data_dir, context.run_id)
+        with many_events(context.instance, context.run_id), log.bound(**about, trigger=trigger), working as worker:
+            yield from _Run(context, spec, workshop, sources, worker).execute()
     except dg.DagsterExecutionInterruptedError:
         # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
         stopped = dg.Failure(f"{spec.name}: the run was cancelled.", allow_retries=False)
@@ -76,15 +88,21 @@ class _Run:
         spec: SourceSpec,
         workshop: Workshop,
         sources: Mapping[str, SourceSpec],
+        worker: Worker,
     ) -> None:
         self.context, self.spec, self.workshop, self.sources = context, spec, workshop, sources
+        self.worker, self.limit = worker, Limit(spec.time_limit.total_seconds())
         self.ready: Ready | None = None
         self.tags = dict(context.run.tags)
         self.trigger = trigger_of(self.tags)
         self.tools = workshop.tools(self._progress, self._recover)
-        self.last_try = context.retry_number >= spec.retry.attempts - 1
+        self.tools.fetcher.pace.join(host_rates(sources.values()), context.log.warning)
+        self.attempt = context.retry_number + 1
+        self.last_try = self.attempt >= spec.retry.attempts
         self.bad: list[tuple[Outcome, RefreshError]] = []
         self.said: set[str] = set()
+        # Of an error that must not carry its cause into the event log: where it came from.
+        self.traces: dict[int, str] = {}
         self.partial: list[Outcome] = []
         self.stopped = False
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
@@ -100,8 +118,10 @@ class _Run:
         self._look_at_inputs(keys)
         settled = self._settled()
         self.partial += [outcome for outcome in settled.values() if outcome.outcome == "partial"]
-        for group in self._groups([key for key in keys if key not in settled]):
-            if not (len(group) > 1 and self._refresh_together(group)):
+        groups = self._groups([key for key in keys if key not in settled])
+        allow(self.context.instance, self.context.run_id, len(groups) * self.spec.time_limit)
+        for group in groups:
+            if not (len(group) > 1 and self._together(group)):
                 for key in group:
                     yield from self._refresh_alone(key, only=len(keys) == 1)
                     if self.stopped:
@@ -120,19 +140,29 @@ class _Run:
         windows = [window_of(self.spec, key) for key in keys]
         return [[window.partition for window in group] for group in spans(self.spec, windows)]
 
+    def _together(self, keys: Sequence[str | None]) -> bool:
+        with log.bound(partition=label_of(keys)):
+            log.event("refresh.started", attempt=self.attempt, partitions=len(keys))
+            return self._refresh_together(keys)
+
     def _refresh_together(self, keys: Sequence[str | None]) -> bool:
         """Refresh neighbouring partitions with one request; False if each must be looked at by itself."""
         started, reported = self._now(), set()
         problem: RefreshError
         try:
-            with exclusive_all(self.spec, keys, self.workshop.settings) as wait:
+            alone = exclusive_all(self.spec, keys, self.workshop.settings)
+            with limited(self.spec, keys, started, self.worker) as self.limit, alone as wait:
+                self.limit.enter(FETCH)
                 results = self._attempt(label_of(keys), lambda: self._many(keys))
-                self.context.log.info(_range_sentence(self.spec, keys, results, wait))
+                self.limit.stop()
+                self.context.log.info(range_sentence(self.spec, keys, results, wait))
                 for key, result in zip(keys, results, strict=True):
                     reported.add(key)
                     self._report(key, result, started)
         except (ContractViolation, NotHere) as error:
-            self.context.log.warning(f"{error} Each of these partitions is now refreshed by itself.")
+            text = f"{error} Each of these partitions is now refreshed by itself."
+            self.context.log.warning(text)
+            log.event("refresh.divided", text, error_class=error.error_class, partitions=len(keys))
             return False
         except RefreshError as error:
             problem = error
@@ -152,20 +182,23 @@ class _Run:
             return
         self.partial += [result] if result.outcome == "partial" else []
         self.context.log_event(materialization(self.spec, result))
+        log_ended(result, sentence_of(self.spec, result), self.attempt)
 
     def _refresh_alone(self, key: str | None, *, only: bool) -> Iterator[Result]:
         started = self._now()
-        try:
-            yield from self._refresh(key, alone=only)
-        except RefreshError as error:
-            self._remember_failure(key, error, started)
+        with log.bound(partition=key):
+            log.event("refresh.started", attempt=self.attempt)
+            try:
+                yield from self._refresh(key, started, alone=only)
+            except RefreshError as error:
+                self._remember_failure(key, error, started)
 
     def _remember_failure(self, key: str | None, error: RefreshError, started: str) -> None:
         if str(error) not in self.said:
             self.said.add(str(error))
             self.context.log.error(str(error))  # tracebacks go to the debug log, redacted
         self.bad.append((self._failed(key, error, started), error))
-        self.stopped = self.stopped or isinstance(error, Interrupted)
+        self.stopped = self.stopped or error.stops
 
     def _now(self) -> str:
         return self.tools.clock().isoformat(timespec="seconds")
@@ -209,6 +242,7 @@ class _Run:
             blocked = Outcome(self.spec.source, self.spec.group, key, "blocked", message=message, trigger=self.trigger)
             blocked.started_at = self.tools.clock().isoformat(timespec="seconds")
             self.context.log_event(observation(self.spec, blocked))
+            log_ended(blocked, message, self.attempt)
         self._tell()
         raise dg.Failure(message, allow_retries=False)
 
@@ -219,15 +253,18 @@ class _Run:
         outcomes = outcomes_of_run(self.context.instance, self.spec, self.context.run_id)
         return {outcome.partition: outcome for outcome in outcomes}
 
-    def _refresh(self, key: str | None, *, alone: bool) -> Iterator[Result]:
+    def _refresh(self, key: str | None, started: str, *, alone: bool) -> Iterator[Result]:
         """Refresh one partition and report it while nobody else can refresh it."""
         problem: RefreshError
         try:
-            with exclusive(self.spec, key, self.workshop.settings) as wait:
+            mine = exclusive(self.spec, key, self.workshop.settings)
+            with limited(self.spec, [key], started, self.worker) as self.limit, mine as wait:
+                self.limit.enter(QUERY if self.spec.derived else FETCH)
                 outcome = self._attempt(key, lambda: self._one(key))
+                self.limit.stop()
                 outcome.seconds.wait += wait
                 self.partial += [outcome] if outcome.outcome == "partial" else []
-                self.context.log.info(_sentence(self.spec, outcome))
+                self.context.log.info(sentence_of(self.spec, outcome))
                 if not outcome.success:
                     self.context.log_event(observation(self.spec, outcome))
                 elif alone:
@@ -239,6 +276,7 @@ class _Run:
                     )
                 else:
                     self.context.log_event(materialization(self.spec, outcome))
+                log_ended(outcome, sentence_of(self.spec, outcome), self.attempt)
         except dg.DagsterExecutionInterruptedError:
             # Also while waiting for the lock. Dagster would retry what was interrupted; nobody wants that.
             problem = self._cancelled(key)
@@ -291,6 +329,7 @@ class _Run:
                 came=redact(str(error), self.secrets),
                 todo="Nothing was loaded. The debug log of this run has the traceback; please report it.",
             )
+            self.traces[id(problem)] = traceback.format_exc()
         # Outside the handlers, so that no cause with an unredacted address travels into the event log.
         raise problem.at(self.spec.name, key)
 
@@ -308,21 +347,47 @@ class _Run:
         """
         bad = self.bad
         errors = [error for _, error in bad]
-        stopped = self.last_try or any(isinstance(error, Interrupted) for error in errors)
-        again = not stopped and any(error.retryable for error in errors)
+        stopped = self.last_try or any(error.stops for error in errors)
+        passing = [] if stopped else [error for error in errors if error.retryable and self._may_pass_soon(error)]
+        again = bool(passing)
         for outcome, error in bad:
-            if not (again and error.retryable):
+            if error in passing:
+                self._log_retry(outcome)
+            else:
                 self.context.log_event(observation(self.spec, outcome))
+                trace = self.traces.get(id(error)) or trace_of(error)
+                log_ended(outcome, outcome.message or "", self.attempt, trace)
         outcomes = [*before, *(outcome for outcome, _ in bad)]
         if not again:
-            self._tell([*outcomes, *self.partial])
+            # Whoever asked for the end need not be told of it.
+            self._tell([*not_cancelled(outcomes), *self.partial])
         text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in outcomes))
         if len(keys) > 1:
             names = listed([str(outcome.partition) for outcome in outcomes])
             text = f"{len(outcomes)} of {len(keys)} partitions failed: {names}\n{text}"
         classes = sorted({outcome.error_class or "internal" for outcome in outcomes})
         failure = dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
+        if any(error.retry_at for error in passing):
+            # The policy's own pause may be shorter than the one that was found to be long enough.
+            raise dg.RetryRequested(self.spec.retry.attempts - 1, self._pause().total_seconds()) from failure
         raise failure from None
+
+    def _log_retry(self, outcome: Outcome) -> None:
+        log.event(
+            "refresh.retried",
+            outcome.message or "",
+            partition=outcome.partition,
+            error_class=outcome.error_class,
+            attempt=self.attempt,
+            attempts=self.spec.retry.attempts,
+        )
+
+    def _pause(self) -> timedelta:
+        return pause_inside(self.spec.retry, self.context.retry_number + 1)
+
+    def _may_pass_soon(self, error: RefreshError) -> bool:
+        """Whether the upstream may be asked again when the next try inside this run begins."""
+        return error.retry_at is None or error.retry_at <= self.tools.clock() + self._pause()
 
     def _tell(self, bad: Sequence[Outcome] = ()) -> None:
         """Write the notice of a failed run, deliver what waits, and bring status.json up to date."""
@@ -333,36 +398,16 @@ class _Run:
         key = state.partition or None
         if last_data_version(self.context.instance, self.spec, key) == state.data_version:
             return
-        self.context.log.warning(f"{self.spec.name}: the event of run {state.run_id} was lost; it is emitted now.")
+        text = f"{self.spec.name}: the event of run {state.run_id} was lost; it is emitted now."
+        self.context.log.warning(text)
+        log.event("refresh.recovered", text, partition=key, lost_run_id=state.run_id)
         run = self.context.instance.get_run_by_id(state.run_id)
         outcome = recovered_outcome(self.spec, state, trigger_of(run.tags if run else {}))
         self.context.log_event(materialization(self.spec, outcome, recovered=True))
 
     def _progress(self, stage: str) -> None:
+        self.limit.enter(AFTER[stage])
         self.context.log.debug(f"{self.spec.name}: {stage}")
 
     def _log_traceback(self) -> None:
         self.context.log.debug(redact(traceback.format_exc(), self.secrets))
-
-
-def _range_sentence(
-    spec: SourceSpec, keys: Sequence[str | None], results: Sequence[Outcome | RefreshError], wait: float
-) -> str:
-    good = [result for result in results if isinstance(result, Outcome)]
-    loaded = [outcome for outcome in good if outcome.outcome == "loaded"]
-    added, updated = (sum(getattr(outcome.counts, name) for outcome in loaded) for name in ("added", "updated"))
-    return (
-        f"{spec.name}[{keys[0]}...{keys[-1]}]: one request for {len(keys)} partitions, {len(loaded)} loaded, "
-        f"{len(good) - len(loaded)} without a change, {len(keys) - len(good)} failed, added {added}, "
-        f"updated {updated}, waited {wait:.1f} s"
-    )
-
-
-def _sentence(spec: SourceSpec, outcome: Outcome) -> str:
-    where = f"{spec.name}[{outcome.partition}]" if outcome.partition else spec.name
-    counts = outcome.counts
-    return (
-        f"{where}: {outcome.outcome}, fetched {counts.fetched}, added {counts.added}, updated {counts.updated}, "
-        f"unchanged {counts.unchanged}, deleted {counts.deleted}, {outcome.seconds.total:.1f} s"
-        + (f" ({outcome.message})" if outcome.message else "")
-    )

@@ -1,6 +1,7 @@
-"""Ends runs of a schedule that waited in the queue longer than `schedule.expire`: what they were to do is late by then.
+"""Ends runs of a schedule, probes and later tries that waited in the queue longer than `schedule.expire`.
 
-The run is cancelled and tagged, so that `refresh gaps` lists the tick that asked for it.
+What they were to do is late by then. The run is cancelled and tagged, so that `refresh gaps` lists the tick that
+asked for it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from datetime import datetime
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.orchestration.internals import cancel_run
-from refresh_pipelines.orchestration.tags import EXPIRED, SOURCE, TICK, TRIGGER
+from refresh_pipelines.orchestration.tags import EXPIRED, EXPIRING, SOURCE, TICK, TRIGGER
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.units import format_duration
-
-# What people and backfills ask for waits as long as it must.
-_OURS = ("schedule", "catch_up")
 
 
 def expire_runs(instance: dg.DagsterInstance, specs: Sequence[SourceSpec], now: datetime) -> list[str]:
     """Cancel the runs that waited too long and return what was cancelled, in words."""
     sources = {spec.source: spec for spec in specs}
-    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={TRIGGER: list(_OURS)})
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED], tags={TRIGGER: list(EXPIRING)})
     out = []
     for record in instance.get_run_records(filters, ascending=True):
         run = record.dagster_run
@@ -35,5 +34,19 @@ def expire_runs(instance: dg.DagsterInstance, specs: Sequence[SourceSpec], now: 
             continue  # it began in the meantime
         if cancel_run(instance, run.run_id, f"{spec.name}: {why}"):
             instance.add_run_tags(run.run_id, {EXPIRED: now.isoformat(timespec="seconds")})
+            _log_expired(spec, run, why)
             out.append(f"run {run.run_id[:8]} of {spec.name}, tick {run.tags.get(TICK, 'unknown')}, {why}")
     return out
+
+
+def _log_expired(spec: SourceSpec, run: dg.DagsterRun, why: str) -> None:
+    text, tags = f"{spec.name}: {why}", run.tags
+    log.event(
+        "run.expired",
+        text,
+        source=spec.source,
+        group=spec.group,
+        run_id=run.run_id,
+        trigger=tags.get(TRIGGER),
+        due_at=tags.get(TICK),
+    )

@@ -27,6 +27,7 @@ from refresh_pipelines.gates import (
 )
 from refresh_pipelines.lineage import required_of
 from refresh_pipelines.orchestration.checks import own_checks
+from refresh_pipelines.orchestration.logged import log_requested
 from refresh_pipelines.orchestration.reads import UNDER_WAY, Reads
 from refresh_pipelines.orchestration.report import DATA_VERSION_TAG, INPUTS, key_of
 from refresh_pipelines.orchestration.tags import SOURCE, run_tags
@@ -193,6 +194,7 @@ def derived_sensor(derived: Sequence[SourceSpec], gates: Gates, workshop: Worksh
             return dg.SkipReason(text)
         if text:
             context.log.info(text)
+        log_requested("derived", requests)
         return dg.SensorResult(run_requests=requests)
 
     return sense

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.breaker import State
 from refresh_pipelines.breaker import sentence as breaker_sentence
 from refresh_pipelines.freshness import Verdict, sentence
@@ -24,18 +25,26 @@ from refresh_pipelines.orchestration.former import CARRIED, former_keys
 from refresh_pipelines.orchestration.internals import failed_checks
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of, outcome_from, plain
-from refresh_pipelines.orchestration.tags import EXPIRED, RANGE_END, RANGE_START, SOURCE, TRIGGER
+from refresh_pipelines.orchestration.tags import (
+    EXPIRED,
+    EXPIRING,
+    RANGE_END,
+    RANGE_START,
+    SOURCE,
+    TRIGGER,
+    trigger_of,
+    was_killed,
+)
+from refresh_pipelines.orchestration.waiting import STARTING, never_began
+from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.ranges import between
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.window import partition_keys
 
 BATCH = 50
-# A run that was created and is not running so much later is not going to start; the run queue is another matter.
-STARTING = timedelta(minutes=15)
 # So young, a cancelled run of a schedule may still be about to be marked as expired.
 _MARKING = timedelta(seconds=20)
-_OURS = ("schedule", "catch_up")
 _GOOD = frozenset({"loaded", "unchanged", "empty"})
 _WILL_RETRY = "dagster/will_retry"
 _PAGE, _PAGES = 500, 10
@@ -105,7 +114,7 @@ def failures_after(
 
 
 def _may_be_marked(run: dg.DagsterRun, at: datetime, now: datetime) -> bool:
-    return run.tags.get(TRIGGER) in _OURS and EXPIRED not in run.tags and now - at < _MARKING
+    return run.tags.get(TRIGGER) in EXPIRING and EXPIRED not in run.tags and now - at < _MARKING
 
 
 def _expired(
@@ -132,17 +141,39 @@ def _failed(
             continue
         outcomes = outcomes_of_run(instance, spec, run.run_id)
         bad = [outcome for outcome in outcomes if outcome.outcome == "failed"]
-        if bad:
+        if bad and was_killed(run.run_id, run.tags):
+            why = bad[-1]
+            yield _broken_off(instance, record, spec, rules, why.error_class or "interrupted", why.message or "")
+        elif bad:
+            bad = not_cancelled(bad)
+            if not bad:
+                continue
             ended = _at(record.end_time) if record.end_time else None
             yield Failure.of(spec.source, run.run_id, bad, ended, rules.of(spec))
         elif any(outcome.outcome == "blocked" for outcome in outcomes):
             continue
         elif record.start_time is None:
             text = f"{spec.name}: the run never started; its process could not be launched."
+            _log_run("run.not_started", run, spec, text)
             yield _broken_off(instance, record, spec, rules, "not_started", text)
         else:
             text = f"{spec.name}: the run broke off; its process was killed or could not start."
+            _log_run("run.broke_off", run, spec, text)
             yield _broken_off(instance, record, spec, rules, "interrupted", text)
+
+
+def failures_of(
+    instance: dg.DagsterInstance, run_id: str, specs: Sequence[SourceSpec], rules: Rules
+) -> list[Failure]:
+    """Return what a run that ended badly did to its sources; nothing for one that was cancelled."""
+    record = instance.get_run_record_by_id(run_id)
+    failed = record is not None and record.dagster_run.status is dg.DagsterRunStatus.FAILURE
+    return list(_failed(instance, record, specs, rules)) if record and failed else []
+
+
+def not_cancelled(bad: Sequence[Outcome]) -> list[Outcome]:
+    """Return the failures without those of a run that was asked to stop, which is nobody's trouble."""
+    return [outcome for outcome in bad if outcome.error_class != "interrupted"]
 
 
 def never_started(
@@ -151,7 +182,8 @@ def never_started(
     """Yield what it means that runs were launched long ago and are not running."""
     statuses = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
     filters = dg.RunsFilter(statuses=statuses, created_before=now - STARTING)
-    for record in instance.get_run_records(filters, limit=BATCH, ascending=True):
+    records = instance.get_run_records(filters, limit=BATCH, ascending=True)
+    for record in (one for one in records if never_began(instance, one, now)):
         for spec in _concerned(record.dagster_run, specs):
             since = f"{record.create_timestamp:%Y-%m-%d %H:%M} UTC"
             text = f"{spec.name}: the run was created at {since} and has not started. Cancel it."
@@ -244,6 +276,18 @@ def _broken_off(
             keys = tuple(ends)  # partitions that the source has no more
     shown = "" if single else "…".join(ends)
     return Failure(spec.source, run.run_id, keys, kind, text, began.astimezone(timezone.utc), rules.of(spec), shown)
+
+
+def _log_run(name: str, run: dg.DagsterRun, spec: SourceSpec, text: str) -> None:
+    log.event(
+        name,
+        text,
+        source=spec.source,
+        group=spec.group,
+        partition=run.tags.get("dagster/partition"),
+        run_id=run.run_id,
+        trigger=trigger_of(run.tags),
+    )
 
 
 def _at(timestamp: float) -> datetime:

@@ -19,6 +19,7 @@ from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.orchestration.trouble import require_folder, told
 from refresh_pipelines.settings import Settings, SettingsError
 from refresh_pipelines.whole import write_whole
+from refresh_pipelines.worker import workers
 
 _FOLDERS = (
     ("storage", "sqlite", "base_dir"),
@@ -46,13 +47,19 @@ def prepare(settings: Settings) -> Path:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """Return the instance, creating its storage if this is the first start.
+    """Return the instance, creating its storage if this is the first start. Runs whose process was killed are ended.
 
     Raises:
         InternalError: the data folder or Dagster's storage in it cannot be used, on disk or by right.
     """
     with told(settings, "Dagster's history", "Nothing was started."):
-        return _opened(settings)
+        instance = _opened(settings)
+        if workers(settings.data_dir):
+            # With all the engine; what it looks for is rare.
+            from refresh_pipelines.orchestration.stuck import settle  # noqa: PLC0415
+
+            settle(instance, settings, kill=False)
+        return instance
 
 
 def _opened(settings: Settings) -> dg.DagsterInstance:

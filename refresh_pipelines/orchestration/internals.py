@@ -8,7 +8,6 @@ which the UI needs to re-execute it. A run made here has both.
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import dagster as dg
 from dagster._core.code_pointer import CustomPointer, ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.events import AssetObservationData, DagsterEvent
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -64,8 +64,9 @@ def execute_asset_run(
     assets: Sequence[dg.AssetKey],
     tags: Mapping[str, str],
     run_config: Mapping[str, Any] | None,
-) -> str:
-    """Execute the implicit asset job in this process and return the run's id. A failed run raises nothing.
+    run_id: str,
+) -> None:
+    """Execute the implicit asset job in this process. A failed run raises nothing.
 
     Args:
         instance: where the run is recorded.
@@ -73,9 +74,9 @@ def execute_asset_run(
         assets: the assets to materialize.
         tags: of the run; partitions are tags too.
         run_config: of the run, None for none.
+        run_id: a new one.
     """
     job = implicit_asset_job(*pointer)
-    run_id = str(uuid.uuid4())
     with many_events(instance, run_id):
         run = instance.create_run_for_job(
             job_def=job.get_definition(),
@@ -87,7 +88,6 @@ def execute_asset_run(
             remote_job_origin=remote_origin(),
         )
         execute_run(job, run, instance, raise_on_error=False)
-    return run_id
 
 
 @contextmanager
@@ -313,6 +313,14 @@ def cancel_run(instance: dg.DagsterInstance, run_id: str, why: str) -> bool:
         return True
     instance.report_engine_event(why, run)
     return instance.run_launcher.terminate(run_id)
+
+
+def report_observation(instance: dg.DagsterInstance, run: dg.DagsterRun, event: dg.AssetObservation) -> None:
+    """Write an observation into the log of a run whose process cannot do so any more."""
+    data = AssetObservationData(event)
+    kind = dg.DagsterEventType.ASSET_OBSERVATION.value
+    entry = DagsterEvent(kind, run.job_name, message=event.description, event_specific_data=data)
+    instance.report_dagster_event(entry, run.run_id)
 
 
 def newest_checks(

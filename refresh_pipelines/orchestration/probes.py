@@ -20,13 +20,14 @@ from refresh_pipelines.later import LaterTry, later_tries
 from refresh_pipelines.orchestration.breakers import Log
 from refresh_pipelines.orchestration.checks import own_checks
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, shared_instance
+from refresh_pipelines.orchestration.logged import log_requested
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.probing import Asking, probe_of, probe_tags
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.schedules import SWITCHED_OFF, hindrance
-from refresh_pipelines.orchestration.tags import PROBE, SOURCE, TRIGGER, range_tags, run_tags
+from refresh_pipelines.orchestration.tags import EXPIRED, PROBE, SOURCE, TRIGGER, range_tags, run_tags
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.ranges import runs_of
 from refresh_pipelines.spec import SourceSpec
@@ -99,6 +100,7 @@ class _Probes:
         if not found.requests:
             return dg.SkipReason(text)
         context.log.info(text)
+        log_requested("probes", found.requests)
         return dg.SensorResult(run_requests=found.requests)
 
     def _hindrance(self, instance: dg.DagsterInstance, spec: SourceSpec, now: datetime) -> str:
@@ -182,7 +184,11 @@ class _Probes:
         known = partition_keys(spec, now, dynamic_keys(instance, spec)) if spec.partitions else []
         for keys in runs_of(spec, wanted, known) if spec.partitions else [()]:
             run_key = f"{begin}|{keys[-1] if keys else ''}"
-            if not instance.get_runs(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1):
+            made = instance.get_runs(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
+            while made and EXPIRED in made[0].tags:  # it never began, so it was no try
+                run_key += "+"
+                made = instance.get_runs(dg.RunsFilter(tags={_RUN_KEY: run_key}), limit=1)
+            if not made:
                 yield _request(spec, run_key, tags, keys)
 
 

@@ -24,6 +24,7 @@ from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START, SOURCE, trigger_of
+from refresh_pipelines.orchestration.waiting import hopeless
 from refresh_pipelines.pauses import pauses
 from refresh_pipelines.ranges import between
 from refresh_pipelines.rhythms import Change, Rhythms, since_of
@@ -92,7 +93,7 @@ class Reads:
         self.sources = {spec.source: spec for spec in self.specs} if sources is None else sources
         self.settings = settings
         self.noting = noting
-        self._runs: _Kept[Sequence[dg.DagsterRun]] = _Kept(keep)
+        self._runs: _Kept[Sequence[dg.RunRecord]] = _Kept(keep)
         self._newest: _Kept[Mapping[dg.AssetKey, int | None]] = _Kept(keep)
         self._changes: _Kept[Mapping[str, tuple[Change, ...]]] = _Kept(timedelta(minutes=1) if keep else keep)
         self._logs: _Kept[Mapping[str, Log]] = _Kept(keep)
@@ -102,10 +103,15 @@ class Reads:
         self._noted: set[str] = set()
 
     def flights(self, instance: dg.DagsterInstance, spec: SourceSpec, now: datetime) -> list[Flight]:
-        """Return the source's runs that are queued or in progress, whoever launched them."""
+        """Return the source's runs that are queued or in progress, whoever launched them, and are worth waiting for."""
         filters = dg.RunsFilter(statuses=list(UNDER_WAY))
-        runs = self._runs.get(lambda: instance.get_runs(filters))
-        return [_flight(instance, spec, run, now) for run in runs if _concerns(run, spec)]
+        records = self._runs.get(lambda: instance.get_run_records(filters))
+        folder = self.settings.data_dir
+        return [
+            _flight(instance, spec, record.dagster_run, now)
+            for record in records
+            if _concerns(record.dagster_run, spec) and not hopeless(instance, record, spec, now, folder)
+        ]
 
     def succeeded(self, instance: dg.DagsterInstance, spec: SourceSpec) -> frozenset[str | None]:
         """Return the partitions that a refresh ever ended well for, (None,) for a source without partitions."""

@@ -59,6 +59,7 @@ def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
         "refresh/started_at": outcome.started_at,
         "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
         "refresh/published_at": outcome.published_at.isoformat() if outcome.published_at else None,
+        "refresh/retry_at": outcome.retry_at.isoformat() if outcome.retry_at else None,
         INPUTS: outcome.inputs or None,
         "refresh/notes": "; ".join(outcome.notes) or None,
         "refresh/recovered": recovered or None,
@@ -120,6 +121,7 @@ def outcome_from(
         return values.get(f"refresh/{name}") or 0
 
     changed, published = values.get("refresh/changed_at"), values.get("refresh/published_at")
+    retry_at = values.get("refresh/retry_at")
     return Outcome(
         source,
         spec_group,
@@ -136,4 +138,5 @@ def outcome_from(
         run_id=run_id,
         started_at=values.get("refresh/started_at"),
         trigger=values.get("refresh/trigger", "manual"),
+        retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
     )

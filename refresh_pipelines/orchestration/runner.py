@@ -6,6 +6,7 @@ reconstructable pointer, so the UI shows it with its code origin, selection, par
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -19,11 +20,13 @@ from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.gates import gate_by_hand
 from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.tags import FORCE, range_tags, run_tags
+from refresh_pipelines.orchestration.stuck import settle
+from refresh_pipelines.orchestration.tags import FORCE, MAX_RETRIES, range_tags, run_tags
 from refresh_pipelines.orchestration.trouble import told
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.worker import at_work
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,10 @@ def run_order(
         message = f"{spec.name}: {closed}"
         return [Outcome(spec.source, spec.group, None, "blocked", message=message, trigger=order.trigger)]
     with told(settings, "Dagster's history", f"The refresh of {spec.name} may have been made and not recorded."):
-        return _execute(instance, order, force=force, verbose=verbose)
+        settle(instance, settings, kill=True)
+        run_id = str(uuid.uuid4())
+        with at_work(settings.data_dir, run_id):
+            return _execute(instance, order, run_id, force=force, verbose=verbose)
 
 
 def _never_loaded(instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings) -> str:
@@ -90,19 +96,22 @@ def _never_loaded(instance: dg.DagsterInstance, spec: SourceSpec, settings: Sett
     return gate.reason if isinstance(gate, Closed) and gate.never else ""
 
 
-def _execute(instance: dg.DagsterInstance, order: Order, *, force: bool, verbose: bool) -> list[Outcome]:
+def _execute(instance: dg.DagsterInstance, order: Order, run_id: str, *, force: bool, verbose: bool) -> list[Outcome]:
     spec = order.spec
-    run_id = execute_asset_run(
+    execute_asset_run(
         instance,
         ("refresh_pipelines.orchestration.runner", "repository", (spec.source,)),
         tags={
             **run_tags(spec, order.trigger),
+            # Whoever called the command sees that it was killed; the daemon has no part in it.
+            MAX_RETRIES: "0",
             **order.tags,
             **_partition_tags(order),
             **({FORCE: "true"} if force else {}),
         },
         assets=[key_of(spec)],
         run_config=None if verbose else {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_id=run_id,
     )
     return _complete(instance, order, run_id)
 

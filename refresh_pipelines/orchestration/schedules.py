@@ -15,6 +15,7 @@ from refresh_pipelines.gates import Closed
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.gates import Gates
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, newest_tick, shared_instance
+from refresh_pipelines.orchestration.logged import log_requested, log_skipped
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
@@ -73,9 +74,11 @@ def _tick(
         decision = decide(spec, at, now, facts)
         for run_id in decision.cancel:
             cancel_run(instance, run_id, f"overlap: cancel; the tick of {tick_text(at)} takes its place")
-        for request in decision.requests:
-            yield run_request(spec, at, request, selection=selection)
-        if not decision.requests:
+        requests = [run_request(spec, at, request, selection=selection) for request in decision.requests]
+        log_requested(schedule_name(spec), requests, at)
+        yield from requests
+        if not requests:
+            log_skipped(schedule_name(spec), spec, decision.reason, at)
             yield dg.SkipReason(decision.reason)
 
     return tick

@@ -15,6 +15,7 @@ import dagster as dg
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.incident import Failure, Good, Incident
 from refresh_pipelines.notices import Look, Notices
+from refresh_pipelines.orchestration.breaker_news import BreakerNews
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.incidents import (
     Rules,
@@ -30,6 +31,7 @@ from refresh_pipelines.orchestration.internals import shared_instance
 from refresh_pipelines.orchestration.overdue import PATIENCE
 from refresh_pipelines.orchestration.pause import paused_sources, watch_pauses
 from refresh_pipelines.orchestration.status import write_status_file
+from refresh_pipelines.orchestration.stuck import Ended, end_stuck
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
 
@@ -46,15 +48,17 @@ def failure_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
     )
     def failures(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         instance, notices = shared_instance(context), workshop.notices()
+        ended = end_stuck(instance, workshop.settings)
         first = context.cursor is None
         cursor, found = watch.gather(instance, notices, None if first else int(context.cursor or 0))
         # Whatever comes now may fail without a loss: what was found is in the store.
         context.update_cursor(str(cursor))
         watch.look(instance, notices, first=first)
+        watch.say_breakers(instance)
         problems = notices.deliver()
-        write_status_file(instance, workshop.settings)
+        write_status_file(instance, workshop.settings, alive=True)
         watch_pauses(instance, workshop.settings, specs, utc_now())
-        return dg.SkipReason(_sentence(found, notices, problems, told=bool(workshop.settings.routes)))
+        return dg.SkipReason(_sentence(found, notices, problems, told=bool(workshop.settings.routes), ended=ended))
 
     return failures
 
@@ -66,6 +70,7 @@ class _Watch:
         self.specs, self.freshness, self.workshop = specs, freshness, workshop
         self.rules = Rules(freshness.reads.sources.values(), workshop.settings)
         self._sources = {spec.source: spec for spec in specs}
+        self._breaker_news = BreakerNews(workshop.settings)
         # By source with open incidents: the newest good refresh, and which incidents they were.
         self._seen: dict[str, tuple[int | None, frozenset[str]]] = {}
 
@@ -101,6 +106,11 @@ class _Watch:
         judged = {"overdue": verdicts, "breaker": breakers}
         notices.look(Look(goods, conditions, judged, awake, first=first))
 
+    def say_breakers(self, instance: dg.DagsterInstance) -> None:
+        """Log which breakers have opened or closed since the last look."""
+        states = self.freshness.reads.breakers(instance, self.specs, self.workshop.clock())
+        self._breaker_news.say(self._sources, states)
+
     def _without_a_word(self, instance: dg.DagsterInstance, notices: Notices, now: datetime) -> list[Failure]:
         if not self.workshop.settings.routes:
             return []
@@ -124,7 +134,8 @@ class _Watch:
         return out
 
 
-def _sentence(found: int, notices: Notices, problems: list[str], *, told: bool) -> str:
+def _sentence(found: int, notices: Notices, problems: list[str], *, told: bool, ended: Sequence[Ended]) -> str:
     waiting = f"; {notices.waiting()} waiting: {problems[0]}" if problems else ""
     nobody = "" if told or not found else "; nobody was told: REFRESH_WEBHOOK_URL is not set"
-    return f"{found} new failures{nobody}{waiting}; status.json is current"
+    stuck = "".join(f"; run {one.run_id[:8]} ended: {one.why}" for one in ended)
+    return f"{found} new failures{nobody}{waiting}{stuck}; status.json is current"

@@ -13,12 +13,15 @@ from refresh_pipelines.breaker import State
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.freshness import Verdict
+from refresh_pipelines.heartbeat import life_of, status_file
 from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.recent import pasts_of
+from refresh_pipelines.orchestration.scores import Asked, score_totals
+from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.schedule import cron_of, next_fires
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
@@ -65,27 +68,42 @@ def status_items(
     breakers = Breakers(specs, settings)
     logs = breakers.logs(instance)
     states = breakers.states_of(instance, breakers.specs, logs, now)
+    scores = score_totals(instance, Asked(settings, specs, Rhythms(settings.data_dir).read(), now))
     items = [_item(spec, now, pasts[spec.source], paused=spec.source in paused) for spec in specs]
     for item in items:
         verdict = verdicts.get(item["source"])
         item["overdue"] = bool(verdict and verdict.overdue)
         stale = catalogue.stale.get(item["source"])
         item["stale_yaml"] = _iso(stale.good_at) if stale else None
+        item["score"] = scores.get(item["source"])
         if item["source"] in states:
             item.update(_breaker(logs[item["source"]], states[item["source"]]))
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]
 
 
-def write_status_file(instance: dg.DagsterInstance, settings: Settings, now: datetime | None = None) -> None:
-    """Rewrite `data/status.json` in one step, so that a reader never sees half of it; `now` is the time it is."""
+def write_status_file(
+    instance: dg.DagsterInstance, settings: Settings, now: datetime | None = None, *, alive: bool = False
+) -> None:
+    """Rewrite `data/status.json` in one step, so that a reader never sees half of it.
+
+    Args:
+        instance: whose event log is asked.
+        settings: where the file is.
+        now: the time it is.
+        alive: whether it is the daemon who writes: then this is its life sign. Anybody else keeps the last one.
+    """
     now = now or utc_now()
     catalogue = working_catalogue(settings)
     verdicts = verdicts_of(instance, catalogue, now, settings)
     items = status_items(instance, catalogue, now, settings, verdicts)
     at = now.isoformat(timespec="seconds")
-    path = settings.data_dir / "status.json"
+    path = status_file(settings.data_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"version": 1, "generated_at": at, "heartbeat": at, "sources": items}, indent=1))
+    # Read last of all: the daemon may have written while the items were gathered.
+    heartbeat = at if alive else life_of(settings.data_dir).text
+    write_whole(
+        path, json.dumps({"version": 1, "generated_at": at, "heartbeat": heartbeat, "sources": items}, indent=1)
+    )
 
 
 def _item(spec: SourceSpec, now: datetime, past: Mapping[str, Any], *, paused: bool) -> dict[str, Any]:

@@ -12,11 +12,22 @@ FORCE = "refresh/force"
 TICK, COALESCED = "refresh/tick", "refresh/coalesced"
 # Of runs that were cancelled because they waited too long: when.
 EXPIRED = "refresh/expired"
+# The triggers of runs that are cancelled so; what people and backfills ask for waits as long as it must.
+EXPIRING = ("schedule", "catch_up", "probe", "retry")
+# Of runs whose process was killed, or was found dead: the run's own number, and when.
+KILLED = "refresh/killed"
+# How often Dagster launches a run again whose process has died.
+MAX_RETRIES = "dagster/max_retries"
 # Of runs that probe: the number of the probe, counted for each source.
 PROBE = "refresh/probe"
 # By these Dagster knows that a run covers the partitions from the first key to the last.
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _MARKS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
+
+
+def was_killed(run_id: str, tags: Mapping[str, str]) -> bool:
+    """Whether the process of a run was killed, or found dead."""
+    return tags.get(KILLED, "").startswith(run_id[:8])
 
 
 def trigger_of(tags: Mapping[str, str]) -> str:

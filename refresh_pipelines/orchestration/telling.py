@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
+from refresh_pipelines import log
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.incident import Failure
@@ -33,20 +34,23 @@ def tell(
     Trouble with that is no trouble of the refresh: it is a warning in the run's log, and what was not told here the
     sensor `failures` tells.
     """
-    notices, log = workshop.notices(), context.log
+    notices, run_log = workshop.notices(), context.log
     try:
         if bad:
             rule = Rules(sources.values(), workshop.settings).of(spec)
             # As the event log writes its times, with which this one is compared.
             notices.report(Failure.of(spec.source, context.run_id, bad, utc_now(), rule))
             if not workshop.settings.webhook(rule.route):
-                log.info("Nobody was told: REFRESH_WEBHOOK_URL is not set.")
+                run_log.info("Nobody was told: REFRESH_WEBHOOK_URL is not set.")
+                log.once("notice.nobody", "Nobody was told: REFRESH_WEBHOOK_URL is not set.", route=rule.route)
         _end_incidents(context.instance, notices, spec)
         for problem in notices.deliver():
-            log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
+            run_log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
         write_status_file(context.instance, workshop.settings)
     except (OSError, sqlite3.Error, RefreshError) as error:
-        log.warning(f"The notice or status.json could not be written: {redact(str(error), secrets)}")
+        text = f"The notice or status.json could not be written: {redact(str(error), secrets)}"
+        run_log.warning(text)
+        log.event("log", text, level="warning", logger=__name__)
 
 
 def _end_incidents(instance: dg.DagsterInstance, notices: Notices, spec: SourceSpec) -> None:

@@ -18,7 +18,7 @@ from refresh_pipelines.rules.identity import check_identity, check_whole
 from refresh_pipelines.rules.placeholders import check_placeholders
 from refresh_pipelines.rules.requests import check_document, check_each, check_paging, check_span
 from refresh_pipelines.rules.secrets import check_secrets
-from refresh_pipelines.rules.timing import check_breaker, check_retry, check_rhythm, check_zone
+from refresh_pipelines.rules.timing import check_breaker, check_retry, check_rhythm, check_time_limit, check_zone
 from refresh_pipelines.rules.unbuilt import check_unbuilt
 
 RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
@@ -38,6 +38,7 @@ RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     check_rhythm,
     check_zone,
     check_retry,
+    check_time_limit,
     check_breaker,
     check_requires,
     check_derived,

@@ -12,7 +12,10 @@ from refresh_pipelines.rules.secrets import is_secret_name
 from refresh_pipelines.spec import Drop
 
 # What a request may say that a folder has no use for.
-_ASKING = ("method", "params", "headers", "body", "rate", "auth", "retry_on", "stale", "each", "paging", "span")
+_ASKING = (
+    *("method", "params", "headers", "body", "rate", "auth", "retry_on", "retry_after", "stale"),
+    *("each", "paging", "span"),
+)
 
 
 def check_drop(draft: Draft) -> Iterator[Problem]:

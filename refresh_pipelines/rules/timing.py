@@ -10,9 +10,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem, did_you_mean
 from refresh_pipelines.schedule import WEEKDAYS, cron_of, ever_fires, most_jitter, valid_cron
-from refresh_pipelines.spec import Schedule
+from refresh_pipelines.spec import DEFAULT_TIME_LIMIT, Schedule
 from refresh_pipelines.units import format_duration
 
+# What a process and a request need in any case.
+LEAST_TIME = timedelta(minutes=1)
 # A run that waits holds its slot; longer waits are later runs.
 WAIT_CAP = timedelta(seconds=90)
 _MONTH_DAYS = ("monthly", "quarterly", "annual")
@@ -115,3 +117,20 @@ def check_breaker(draft: Draft) -> Iterator[Problem]:
     first, longest = format_duration(draft.breaker.probe), format_duration(draft.breaker.probe_max)
     hint = "probe_max is the longest pause between probes"
     yield draft.problem(("breaker", key), f"a probe after {first} is beyond probe_max of {longest}", hint)
+
+
+def check_time_limit(draft: Draft) -> Iterator[Problem]:
+    """The time limit leaves time for the request it holds."""
+    if draft.wrote("time_limit") and "time_limit" not in draft.sections:
+        return  # it could not be read
+    limit = draft.sections.get("time_limit") or DEFAULT_TIME_LIMIT
+    timeout = draft.request.timeout if draft.request and not draft.derive else timedelta()
+    if limit < LEAST_TIME:
+        message, hint = f"a time limit of {format_duration(limit)} is too short", "at least 1m"
+    elif limit < timeout:
+        message = f"a time limit of {format_duration(limit)} is shorter than the request's own timeout"
+        hint = f"at least request.timeout, {format_duration(timeout)}"
+    else:
+        return
+    key = ("time_limit",) if draft.wrote("time_limit") or limit < LEAST_TIME else ("request", "timeout")
+    yield draft.problem(key, message, hint)

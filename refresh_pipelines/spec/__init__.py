@@ -8,11 +8,12 @@ from refresh_pipelines.spec.derived import Derive, Requires
 from refresh_pipelines.spec.drop import Drop
 from refresh_pipelines.spec.layout import Layout, Measure, Taken
 from refresh_pipelines.spec.request import Auth, Each, Format, Paging, Request
-from refresh_pipelines.spec.source import PARSE_REVISION, Alerts, Expect, SourceSpec, SourceYaml
+from refresh_pipelines.spec.source import DEFAULT_TIME_LIMIT, PARSE_REVISION, Alerts, Expect, SourceSpec, SourceYaml
 from refresh_pipelines.spec.table import DIRECTIVES, Column, Load
 from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry, Schedule
 
 __all__ = [
+    "DEFAULT_TIME_LIMIT",
     "DIRECTIVES", "LONGEST", "PARSE_REVISION", "TABLE_NAME",
     "Alerts", "Auth", "Breaker", "Column", "Derive", "Drop", "Each", "Expect", "Format", "Freshness", "Layout", "Load",
     "Measure", "Model", "Paging",

@@ -117,6 +117,7 @@ class Request(Model):
     retry_on: tuple[str, ...] = Field(
         (), description="texts in a 4xx answer or a web page that may pass if asked again slowly"
     )
+    retry_after: Literal["s", "ms"] = Field("s", description="what a number in the header Retry-After counts")
     stale: dict[str, str] = Field(
         default_factory=dict, description="answer headers and values by which the upstream says: not current, ask later"
     )

@@ -27,6 +27,7 @@ from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry,
 
 # Raise when the meaning of parsing or casting changes: every source is then read anew once.
 PARSE_REVISION = 1
+DEFAULT_TIME_LIMIT = timedelta(hours=1)
 
 
 class Expect(Model):
@@ -89,6 +90,7 @@ class SourceYaml(Model):
     load: Load = Load()
     schedule: Schedule | None = None
     partitions: Partitions | None = None
+    time_limit: Duration = Field(DEFAULT_TIME_LIMIT, description="what takes longer to refresh one partition is ended")
     freshness: Freshness = Freshness()
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
@@ -157,7 +159,7 @@ class SourceSpec(SourceYaml):
             for name, value in parts["params"].items()
             if not isinstance(value, list) and (self.parser or re.search(rf"\{{{name}\b", texts))
         }
-        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "stale", "span"):
+        for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "retry_after", "stale", "span"):
             parts["request"].pop(key)
         parts["request"]["drop"] = self._drop_parts()
         if parts["request"]["drop"] is None:

@@ -18,21 +18,26 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from refresh_pipelines import log
 from refresh_pipelines.errors import InternalError, WarehouseBusy
 from refresh_pipelines.redact import redact
+from refresh_pipelines.settings import LogLevel
 
 POLL = 0.02
+# Seconds of waiting that are worth a line in the log.
+NOTABLE = 1.0
 
 
 @contextmanager
 def held(path: Path, timeout: float, what: str) -> Iterator[float]:
     """Hold the lock at `path`; yield the seconds waited for it. Raises WarehouseBusy."""
-    begun = time.monotonic()
+    begun, before = time.monotonic(), owner(path)
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=timeout, poll_interval=POLL)
     except Timeout as error:
+        _log_wait(path, time.monotonic() - begun, before, "warning")
         raise WarehouseBusy(
             f"{what} is in use",
             expected=f"the lock within {timeout:g} s (REFRESH_LOCK_TIMEOUT)",
@@ -46,9 +51,12 @@ def held(path: Path, timeout: float, what: str) -> Iterator[float]:
             came=str(error),
             todo="Check REFRESH_DATA_DIR and REFRESH_WAREHOUSE, their rights and the disk.",
         ) from error
+    waited = time.monotonic() - begun
+    if waited >= NOTABLE:
+        _log_wait(path, waited, before, "info")
     try:
         _sign(path)
-        yield time.monotonic() - begun
+        yield waited
     finally:
         with suppress(OSError):
             _owner_file(path).unlink(missing_ok=True)
@@ -61,6 +69,10 @@ def owner(path: Path) -> str:
         known = json.loads(_owner_file(path).read_text())
         return f"PID {known['pid']} ({known['program']}) since {known['since']}"
     return "another process"
+
+
+def _log_wait(path: Path, seconds: float, before: str, level: LogLevel) -> None:
+    log.event("warehouse.waited", level=level, lock=path.name, owner=before, seconds=seconds)
 
 
 def _owner_file(path: Path) -> Path:
