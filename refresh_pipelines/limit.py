@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from refresh_pipelines.errors import InternalError, RefreshError, UpstreamUnavailable, WarehouseBusy
 from refresh_pipelines.units import format_duration
 
 # A library may swallow what the first interruption raises.
-AGAIN = 30.0
+AGAIN = 5.0
 LOCK, FETCH, QUERY, READ, LOAD, COMMIT, DONE = "lock", "fetch", "query", "read", "load", "commit", "done"
 STAGES = {
     LOCK: "waiting for the lock of its partition",
@@ -29,6 +30,23 @@ STAGES = {
 }
 # The stage that follows what `Tools.progress` is told.
 AFTER = {"fetched": READ, "staged": LOAD, "merged": COMMIT, "committed": DONE}
+
+
+_statements: set[Callable[[], None]] = set()
+
+
+@contextmanager
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Have a time limit stop what the body does by calling `stop`, from another thread, before it sends a signal.
+
+    A handler that raises while DuckDB works makes it wait for its own threads to finish all they have begun (2.0, seen
+    for minutes); its connections have an `interrupt` that does not.
+    """
+    _statements.add(stop)
+    try:
+        yield
+    finally:
+        _statements.discard(stop)
 
 
 class Limit:
@@ -78,8 +96,12 @@ class Limit:
         with self._lock:  # so that nothing is interrupted once `stop` has returned
             if self._timer is None or self.stage == DONE:
                 return
-            self.up = True
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            first, self.up = not self.up, True
+            running = [*_statements]
+            for stop in running:
+                stop()
+            if not (first and running):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             self._wait(AGAIN)
 
 

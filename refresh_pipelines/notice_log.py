@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from refresh_pipelines import log
 from refresh_pipelines.deliver import Answer
-from refresh_pipelines.incident import Event
+from refresh_pipelines.incident import Event, Failure
 
 
 def log_incidents(events: Iterable[Event]) -> None:
@@ -28,6 +28,14 @@ def log_incidents(events: Iterable[Event]) -> None:
             seconds=(one.recovered_at - one.began_at).total_seconds() if ended and one.recovered_at else None,
             rows=one.rows if ended else None,
         )
+
+
+def log_found(failure: Failure) -> None:
+    """Log a run that could not tell itself what became of it."""
+    name = {"interrupted": "run.broke_off", "not_started": "run.not_started"}.get(failure.error_class)
+    if name:
+        partition = failure.shown or ",".join(failure.partitions)
+        log.event(name, failure.message, source=failure.source, partition=partition, run_id=failure.run_id)
 
 
 def log_notice(body: Mapping[str, object], route: str, answer: Answer) -> None:

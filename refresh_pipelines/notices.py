@@ -159,6 +159,12 @@ class Notices:
         with alert_store(self.path) as store:
             return outbox.count_waiting(store, source)
 
+    def kinds(self) -> dict[str, str]:
+        """Return the class of each source's newest open incident, first of those that are no mere consequence."""
+        found = [one for one in self.open() if one.opened_at]
+        found.sort(key=lambda one: (not one.standing, one.last_at, one.id))
+        return {one.source: one.kind for one in found}
+
     def newest(self, limit: int) -> list[Notice]:
         """Return what waits, in order, and then the newest that were delivered."""
         if not self.path.exists():

@@ -17,7 +17,8 @@ _PAIR = re.compile(rf"(?i)(?<![a-z0-9])({_CLEAR}|key|pwd|signature|sig)=[^&\s\"'
 # The words alone are too common in sentences; as members of a JSON document they are not.
 _MEMBER = re.compile(rf"(?i)([\"']\w*(?:{_CLEAR})[\"']\s*:\s*)(\"[^\"]*\"?|'[^']*'?)")
 _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|x-api-key):\s*(?:(?:bearer|basic|token)\s+)?[^\s,;]+")
-_USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@:]*:[^/\s@]+@")
+# Of bounded length, or a long word takes the square of its length.
+_USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]{0,30}://)[^/\s@:]*:[^/\s@]+@")
 
 
 @contextmanager

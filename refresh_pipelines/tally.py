@@ -136,7 +136,6 @@ class Refresh:
     """
 
     run_id: str
-    order: int
     ok_at: datetime | None
     bad_at: datetime | None
     ok: int
@@ -172,14 +171,13 @@ def refreshes_of(tallies: Iterable[Tally]) -> list[Refresh]:
     for tally in tallies:
         runs.setdefault(tally.run_id, []).append(tally)
     found = [_refresh(run_id, own) for run_id, own in runs.items() if any(one.ok or one.bad for one in own)]
-    return sorted(found, key=lambda one: (one.at, one.order))
+    return sorted(found, key=lambda one: (one.at, not one.success, one.run_id))
 
 
 def _refresh(run_id: str, own: Sequence[Tally]) -> Refresh:
     read = [one.fields for one in own if one.fields is not None]
     return Refresh(
         run_id,
-        max(one.order for one in own),
         max((one.ok_at for one in own if one.ok_at), default=None),
         max((one.bad_at for one in own if one.bad_at), default=None),
         sum(one.ok for one in own),

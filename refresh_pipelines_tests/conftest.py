@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from refresh_pipelines_tests.command_home import Home
@@ -88,10 +89,13 @@ def _no_log() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the storage of a Dagster instance in which nothing has happened."""
+    """Return a folder with the storage of a Dagster instance in which nothing has happened; all workers share it."""
     from refresh_pipelines_tests.dagster_bench import make_empty_history  # noqa: PLC0415 - imports Dagster
 
-    return make_empty_history(tmp_path_factory.mktemp("history"))
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "history"
+    with FileLock(folder.with_suffix(".lock")):
+        return folder if folder.exists() else make_empty_history(folder)
 
 
 @pytest.fixture

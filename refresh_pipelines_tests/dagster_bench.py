@@ -28,6 +28,7 @@ from refresh_pipelines.refresh import Tools
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES, Settings
 from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
+from refresh_pipelines_tests.attached import AttachedWarehouse
 from refresh_pipelines_tests.catalogues import copy_two_sources
 
 KEY = "planted5ecret"
@@ -85,7 +86,8 @@ class Bench:
         return Workshop(self.settings, self._adjusted, lambda: self.now or utc_now(), keep=timedelta(0))
 
     def _adjusted(self, tools):
-        return self.adjust(replace(tools, fetcher=Fetcher(self.settings, sleep=lambda _: None)))
+        warehouse = AttachedWarehouse(self.settings.warehouse_file, self.settings.lock_timeout.total_seconds())
+        return self.adjust(replace(tools, warehouse=warehouse, fetcher=Fetcher(self.settings, sleep=lambda _: None)))
 
     def edit(self, name, before, after):
         """Replace text in the YAML of `group/source`."""

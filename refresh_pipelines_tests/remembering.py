@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from refresh_pipelines.warehouse import DuckDBWarehouse
+from refresh_pipelines_tests.attached import AttachedWarehouse
 
 
-class Remembering(DuckDBWarehouse):
+class Remembering(AttachedWarehouse):
     """Reads the load state once for as long as the file stays as it is."""
 
     def __init__(self, path):

@@ -8,7 +8,7 @@ from datetime import timedelta
 import duckdb
 import pytest
 
-from refresh_pipelines.warehouse import DuckDBWarehouse
+from refresh_pipelines_tests.attached import AttachedWarehouse
 from refresh_pipelines_tests.workbench import NOW, commit_of, rows_of, spec_of
 
 NAMES = ("source", "partition", "table_name", "outcome", "data_version", "rows", "run_id", "completed_at", "changed_at")
@@ -20,7 +20,7 @@ LATER = NOW + timedelta(days=1)
 
 @pytest.fixture
 def warehouse(tmp_path):
-    return DuckDBWarehouse(tmp_path / "w.duckdb", 5)
+    return AttachedWarehouse(tmp_path / "w.duckdb", 5)
 
 
 def completion(warehouse, names="*"):

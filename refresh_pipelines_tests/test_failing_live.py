@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -160,26 +161,33 @@ def live_through(place, *, between, halfway):
     return probe, before
 
 
-def lived(root, *, killed):
-    """Live through it in a place of its own, and return the place with what is to be looked at."""
+@contextmanager
+def placed(root):
+    """Make a place with its upstream and its receiver."""
     asked = Asked()
     with Upstream(asked) as upstream, Receiver() as receiver:
         place = Place(root, upstream, receiver, asked)
         try:
-
-            def again():
-                place.kill()
-                place.start()
-
-            receiver.status = 200 if killed else None
-            probe, before = live_through(
-                place, between=again if killed else lambda: None, halfway=lambda: setattr(receiver, "status", 200)
-            )
-            place.kill()
-            return place, probe, before, _states(place)
+            yield place
         finally:
             place.kill()
             place.instance.dispose()
+
+
+def lived(place, *, killed):
+    """Live through it in a place, and return the place with what is to be looked at."""
+
+    def again():
+        place.kill()
+        place.start()
+
+    receiver = place.receiver
+    receiver.status = 200 if killed else None
+    probe, before = live_through(
+        place, between=again if killed else lambda: None, halfway=lambda: setattr(receiver, "status", 200)
+    )
+    place.kill()
+    return place, probe, before, _states(place)
 
 
 def _states(place):
@@ -194,9 +202,10 @@ def _states(place):
 def both(tmp_path_factory):
     """What became of the two places, lived through at the same time."""
     root = tmp_path_factory.mktemp("live")
-    with ThreadPoolExecutor(2) as pool:
-        futures = {name: pool.submit(lived, root / name, killed=name == "killed") for name in ("dead", "killed")}
-        yield {name: future.result() for name, future in futures.items()}
+    # Made one after the other: an instance takes its folders from the folder that the process is in.
+    with placed(root / "dead") as dead, placed(root / "killed") as killed, ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(lived, dead, killed=False), pool.submit(lived, killed, killed=True)]
+        yield dict(zip(("dead", "killed"), [future.result() for future in futures], strict=True))
 
 
 @pytest.fixture(params=["dead", "killed"])

@@ -6,7 +6,8 @@ import duckdb
 import pytest
 
 from refresh_pipelines.errors import SpecChanged
-from refresh_pipelines.warehouse import DuckDBWarehouse, Holding, Remains
+from refresh_pipelines.warehouse import Holding, Remains
+from refresh_pipelines_tests.attached import AttachedWarehouse
 from refresh_pipelines_tests.workbench import commit_of, rows_of, spec_of, table_of
 
 A, B = {"k": "a", "n": "1", "t": None}, {"k": "b", "n": "2", "t": None}
@@ -14,7 +15,7 @@ A, B = {"k": "a", "n": "1", "t": None}, {"k": "b", "n": "2", "t": None}
 
 @pytest.fixture
 def warehouse(tmp_path):
-    return DuckDBWarehouse(tmp_path / "warehouse.duckdb", 5)
+    return AttachedWarehouse(tmp_path / "warehouse.duckdb", 5)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 
-import duckdb
-
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.fetch import Fetcher
 from refresh_pipelines.outcome import Counts
@@ -22,6 +20,7 @@ from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import stage
 from refresh_pipelines.warehouse import Commit, DuckDBWarehouse, LoadState
 from refresh_pipelines.window import Window, window_of
+from refresh_pipelines_tests.attached import Attached, AttachedWarehouse
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 FRED = "/api.stlouisfed.org/fred/series/observations"
@@ -81,7 +80,7 @@ def rows_of(warehouse: DuckDBWarehouse, statement: str) -> list[tuple]:
 
 def table_of(path: Path, table: str) -> list[tuple]:
     """Every row with all columns, as a person with DuckDB sees it."""
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with Attached(path, read_only=True) as connection:
         return connection.execute(f'SELECT * FROM raw."{table}" ORDER BY ALL').fetchall()
 
 
@@ -112,7 +111,7 @@ class Bench:
             root=folder, data_dir=folder / "data", catalog=(BUILTIN_CATALOG,), warehouse=f"duckdb://{self.file}",
             upstream=base, sandbox=True, lock_timeout=timedelta(seconds=lock_timeout),
         )  # fmt: skip
-        self.warehouse = DuckDBWarehouse(self.file, lock_timeout)
+        self.warehouse = AttachedWarehouse(self.file, lock_timeout)
         self._runs = 0
 
     def tools(self) -> Tools:

@@ -50,5 +50,5 @@ EVENTS: dict[str, Kind] = {
     "catalogue.broken": Kind(("error",), ("file", "line")),
     "catalogue.reloaded": Kind(("info",), ("problems",)),
     "catalogue.not_reloaded": Kind(("warning",), ("again",)),
-    "log": Kind(("debug", "info", "warning", "error"), ("logger",)),
+    "log": Kind(("info", "debug", "warning", "error"), ("logger",)),
 }

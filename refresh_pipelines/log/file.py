@@ -43,10 +43,9 @@ class LogFile:
         now = self.clock()
         if now - self._tidied > _HOUR:
             self._tidied = now
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._tidy(now)
         data = ("\n" * self._torn + line + "\n").encode(errors="backslashreplace")
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        file = self._open()
         try:
             self._write(file, data)
             size = os.fstat(file).st_size
@@ -59,6 +58,13 @@ class LogFile:
         """Return the files that were put aside, the newest first."""
         places = (self._place(number) for number in range(1, self.kept + 1))
         return [place for place in places if place.exists()]
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        with suppress(FileNotFoundError):
+            return os.open(self.path, flags, 0o640)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self.path, flags, 0o640)
 
     def _write(self, file: int, data: bytes) -> None:
         written = os.write(file, data)
@@ -78,7 +84,7 @@ class LogFile:
 
     def _begun(self, now: float) -> float:
         """Return when the file's first line was written, as far as it says so."""
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError, NotADirectoryError), self.path.open("rb") as file:
             found = _TIME.search(file.read(100))
             if found:
                 return datetime.fromisoformat(found[0].decode() + "+00:00").timestamp()

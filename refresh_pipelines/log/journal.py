@@ -75,8 +75,8 @@ class Journal:
             self._forms = written([*secrets_of(self.settings), *self._secrets])
         for form in self._forms:
             text = text.replace(form, MASK)
-        clean = redact(text)
-        return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + " …"
+        # Cut after what is known is masked, since half a key is too much of it, and before the search for the rest.
+        return redact(text if len(text) <= _LONGEST else text[:_LONGEST] + " …")
 
     def _put(self, line: str) -> None:
         try:

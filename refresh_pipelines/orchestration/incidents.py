@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
-from refresh_pipelines import log
 from refresh_pipelines.breaker import State
 from refresh_pipelines.breaker import sentence as breaker_sentence
 from refresh_pipelines.freshness import Verdict, sentence
@@ -32,7 +31,6 @@ from refresh_pipelines.orchestration.tags import (
     RANGE_START,
     SOURCE,
     TRIGGER,
-    trigger_of,
     was_killed,
 )
 from refresh_pipelines.orchestration.waiting import STARTING, never_began
@@ -154,17 +152,13 @@ def _failed(
             continue
         elif record.start_time is None:
             text = f"{spec.name}: the run never started; its process could not be launched."
-            _log_run("run.not_started", run, spec, text)
             yield _broken_off(instance, record, spec, rules, "not_started", text)
         else:
             text = f"{spec.name}: the run broke off; its process was killed or could not start."
-            _log_run("run.broke_off", run, spec, text)
             yield _broken_off(instance, record, spec, rules, "interrupted", text)
 
 
-def failures_of(
-    instance: dg.DagsterInstance, run_id: str, specs: Sequence[SourceSpec], rules: Rules
-) -> list[Failure]:
+def failures_of(instance: dg.DagsterInstance, run_id: str, specs: Sequence[SourceSpec], rules: Rules) -> list[Failure]:
     """Return what a run that ended badly did to its sources; nothing for one that was cancelled."""
     record = instance.get_run_record_by_id(run_id)
     failed = record is not None and record.dagster_run.status is dg.DagsterRunStatus.FAILURE
@@ -276,18 +270,6 @@ def _broken_off(
             keys = tuple(ends)  # partitions that the source has no more
     shown = "" if single else "…".join(ends)
     return Failure(spec.source, run.run_id, keys, kind, text, began.astimezone(timezone.utc), rules.of(spec), shown)
-
-
-def _log_run(name: str, run: dg.DagsterRun, spec: SourceSpec, text: str) -> None:
-    log.event(
-        name,
-        text,
-        source=spec.source,
-        group=spec.group,
-        partition=run.tags.get("dagster/partition"),
-        run_id=run.run_id,
-        trigger=trigger_of(run.tags),
-    )
 
 
 def _at(timestamp: float) -> datetime:

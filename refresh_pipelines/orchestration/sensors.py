@@ -14,6 +14,7 @@ import dagster as dg
 
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.incident import Failure, Good, Incident
+from refresh_pipelines.notice_log import log_found
 from refresh_pipelines.notices import Look, Notices
 from refresh_pipelines.orchestration.breaker_news import BreakerNews
 from refresh_pipelines.orchestration.freshness import Freshness
@@ -86,10 +87,9 @@ class _Watch:
                 notices.know(failure.run_id, failure.source)
             return newest_place(instance), 0
         found = failures_after(instance, cursor, self.specs, self.rules, now)
-        for failure in found.failures:
-            notices.report(failure)
-        for failure in self._without_a_word(instance, notices, now):
-            notices.report(failure)
+        for failure in (*found.failures, *self._without_a_word(instance, notices, now)):
+            if notices.report(failure):
+                log_found(failure)
         return found.cursor, len(found.failures)
 
     def look(self, instance: dg.DagsterInstance, notices: Notices, *, first: bool) -> None:

@@ -15,6 +15,8 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.freshness import Verdict
 from refresh_pipelines.heartbeat import life_of, status_file
 from refresh_pipelines.lastgood import working_catalogue
+from refresh_pipelines.notices import Notices
+from refresh_pipelines.ops import telling
 from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.pause import paused_sources
@@ -69,6 +71,9 @@ def status_items(
     logs = breakers.logs(instance)
     states = breakers.states_of(instance, breakers.specs, logs, now)
     scores = score_totals(instance, Asked(settings, specs, Rhythms(settings.data_dir).read(), now))
+    notices = Notices(settings)
+    with telling(notices.path, "the store of incidents and notices"):
+        incidents = notices.kinds()
     items = [_item(spec, now, pasts[spec.source], paused=spec.source in paused) for spec in specs]
     for item in items:
         verdict = verdicts.get(item["source"])
@@ -76,6 +81,8 @@ def status_items(
         stale = catalogue.stale.get(item["source"])
         item["stale_yaml"] = _iso(stale.good_at) if stale else None
         item["score"] = scores.get(item["source"])
+        # Of a failure that nobody has entered (a store that was deleted) the event log still knows.
+        item["incident"] = incidents.get(item["source"]) or item["incident"]
         if item["source"] in states:
             item.update(_breaker(logs[item["source"]], states[item["source"]]))
     return items + [_broken_item(broken.group, broken.source) for broken in catalogue.broken.values()]

@@ -23,6 +23,7 @@ from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.errors import Interrupted, RefreshError
 from refresh_pipelines.limit import STAGES, too_long
+from refresh_pipelines.notice_log import log_found
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.orchestration.incidents import Rules, failures_of
 from refresh_pipelines.orchestration.internals import report_observation
@@ -83,7 +84,8 @@ def settle(instance: dg.DagsterInstance, settings: Settings, *, kill: bool) -> l
         rules, notices = Rules(catalogue.sources.values(), settings), Notices(settings)
         for one in ended:
             for failure in failures_of(instance, one.run_id, list(catalogue.sources.values()), rules):
-                notices.report(failure)
+                if notices.report(failure):
+                    log_found(failure)
     return ended
 
 
@@ -144,8 +146,9 @@ def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error:
             report_observation(instance, run, event)
     if run.status is dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, str(told))
-    elif not run.is_finished:
-        instance.add_run_tags(run.run_id, {KILLED: _mark(run.run_id)})
+        return Ended(found.run_id, str(told))
+    instance.add_run_tags(run.run_id, {KILLED: _mark(run.run_id)})
+    if not run.is_finished:
         instance.report_run_failed(run, str(told))
     return Ended(found.run_id, str(told))
 

@@ -1,7 +1,7 @@
 """Whether a run that is queued or in progress is worth waiting for: one that is not holds no tick up.
 
-Whoever finds such a run ends it soon (`stuck`, `expire`, Dagster's monitoring). A tick does not wait for that, and without a
-daemon nobody else may come.
+Whoever finds such a run ends it soon (`stuck`, `expire`, Dagster's monitoring). A tick does not wait for that, and
+without a daemon nobody else may come.
 """
 
 from __future__ import annotations

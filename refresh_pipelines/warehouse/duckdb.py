@@ -14,6 +14,7 @@ import duckdb
 
 from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import ContractViolation, InternalError, WarehouseBusy
+from refresh_pipelines.limit import interruptible
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import told
 from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Remains
@@ -169,7 +170,7 @@ class DuckDBWarehouse:
             if not self.path.exists():
                 self._create()
             connection, longer = self._connect(read_only, self.lock_timeout - wait)
-            with connection:
+            with connection, interruptible(connection.interrupt):
                 connection.execute("SET TimeZone = 'UTC'")
                 yield connection, wait + longer
 
