@@ -97,12 +97,12 @@ class Limit:
             if self._timer is None or self.stage == DONE:
                 return
             first, self.up = not self.up, True
+            self._wait(AGAIN)  # before anything that might fail
             running = [*_statements]
             for stop in running:
                 stop()
             if not (first and running):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            self._wait(AGAIN)
 
 
 def too_long(stage: str, limit: timedelta, more: str = "") -> RefreshError:

@@ -171,13 +171,21 @@ def _walls(cron: str, start: datetime) -> Iterator[datetime]:
         range(size) if numbers == ["*"] else sorted(number for number in numbers if isinstance(number, int))
         for numbers, size in zip(croniter.expand(cron)[0], (60, 24), strict=False)
     )
-    before = start.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(seconds=1)
-    for day in croniter(" ".join(["0", "0", *fields[2:]]), before, ret_type=datetime):
+    for day in _days(fields[2:], start.replace(hour=0, minute=0, second=0, microsecond=0)):
         for hour in hours:
             for minute in minutes:
                 wall = day.replace(hour=hour, minute=minute)
                 if wall > start:
                     yield wall
+
+
+def _days(fields: list[str], first: datetime) -> Iterator[datetime]:
+    """Yield the days, from the first one on, that day, month and weekday of a cron expression allow."""
+    if fields == ["*"] * 3:
+        while True:
+            yield first
+            first += timedelta(days=1)
+    yield from croniter(" ".join(["0", "0", *fields]), first - timedelta(seconds=1), ret_type=datetime)
 
 
 def _once_a_day(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:

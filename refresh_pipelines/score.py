@@ -114,7 +114,7 @@ def _on_time(
         if value is None and held.at(tick):
             value = 0.0
         if value is not None and (value == 1 or deadline <= now):
-            yield Item(tick, value, decay(now - tick), f"{tick:%Y-%m-%d %H:%M}")
+            yield Item(tick, value, decay(now - tick), _named(tick, value))
 
 
 def _period(spec: SourceSpec, tick: datetime) -> str:
@@ -221,8 +221,10 @@ def _plausible(known: Sequence[Refresh], now: datetime) -> Iterator[Item]:
         judged = one.ok + one.quarantined
         if judged:
             value = one.fit / (1_000_000 * judged)
-            what = f"{one.quarantined} quarantined" if one.quarantined else f"{100 * (1 - value):.2g} % of rows refused"
-            yield Item(one.at, value, decay(now - one.at), f"{one.at:%Y-%m-%d %H:%M} {what}")
+            refused = (
+                f"{one.quarantined} quarantined" if one.quarantined else f"{100 * (1 - value):.2g} % of rows refused"
+            )
+            yield Item(one.at, value, decay(now - one.at), _named(one.at, value, refused))
 
 
 def _schema(known: Sequence[Refresh], now: datetime) -> Iterator[Item]:
@@ -235,5 +237,10 @@ def _schema(known: Sequence[Refresh], now: datetime) -> Iterator[Item]:
         judged = one.ok + one.contract
         if judged:
             value = one.ok * (_NEW_FIELD if new else 1) / judged
-            what = "contract" if one.contract else f"new: {', '.join(sorted(new)[:3])}"
-            yield Item(one.at, value, decay(now - one.at), f"{one.at:%Y-%m-%d %H:%M} {what}")
+            found = "contract" if one.contract else f"new: {', '.join(sorted(new)[:3])}"
+            yield Item(one.at, value, decay(now - one.at), _named(one.at, value, found))
+
+
+def _named(at: datetime, value: float, what: str = "") -> str:
+    """Return what lowered a part, and when; nothing for what did not."""
+    return f"{at:%Y-%m-%d %H:%M} {what}".rstrip() if value < 1 else ""

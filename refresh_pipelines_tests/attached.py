@@ -19,9 +19,9 @@ _hosts: dict[int, duckdb.DuckDBPyConnection] = {}
 
 
 def _host() -> duckdb.DuckDBPyConnection:
-    # A child that was forked has one of its own, and must not close that of its parent: it lacks the parent's threads.
+    # Tests fork: a child has one of its own, and none has threads, which would not be there in the child.
     if os.getpid() not in _hosts:
-        _hosts[os.getpid()] = duckdb.connect()
+        _hosts[os.getpid()] = duckdb.connect(config={"threads": 1})
     return _hosts[os.getpid()]
 
 

@@ -95,7 +95,11 @@ def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "history"
     with FileLock(folder.with_suffix(".lock")):
-        return folder if folder.exists() else make_empty_history(folder)
+        if not folder.exists():
+            new = own / "new history"  # a half one is nobody's
+            new.mkdir()
+            make_empty_history(new).rename(folder)
+        return folder
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.refresh import Tools
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES, Settings
-from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
+from refresh_pipelines_tests import cheap_history
 from refresh_pipelines_tests.attached import AttachedWarehouse
 from refresh_pipelines_tests.catalogues import copy_two_sources
 
@@ -41,6 +41,7 @@ def make_empty_history(folder):
     with dg.DagsterInstance.local_temp(str(folder)) as instance:
         instance.get_runs_count()
         instance.all_instigator_state()
+    cheap_history.let_go()  # what SQLite has kept beside its files is written into them
     return folder
 
 
@@ -69,6 +70,7 @@ class Bench:
 
     def __exit__(self, *_):
         self._stack.close()
+        cheap_history.let_go()
 
     @property
     def settings(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import dagster as dg
 import pytest
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
@@ -57,7 +58,7 @@ def refresh(herd, run, job, at):
     with freeze_time(utc(at)):
         return job.execute_in_process(
             instance=herd.instance,
-            asset_selection=[*run.asset_selection],
+            asset_selection=[dg.AssetKey([run.tags["refresh/group"], run.tags["refresh/source"]])],
             tags=run.tags,
             raise_on_error=False,
             run_config=QUIET,

@@ -52,11 +52,11 @@ def test_a_source_says_how_long_its_runs_may_wait(watch):
     assert "expired" in watch.tick("2026-11-20T09:01")
 
 
-def test_catch_up_runs_expire_and_those_of_people_and_backfills_wait(watch):
-    late = queued(watch, "2026-11-20T06:00", "catch_up")
+def test_catch_up_runs_probes_and_later_tries_expire_and_those_of_people_and_backfills_wait(watch):
+    late = [queued(watch, "2026-11-20T06:00", trigger) for trigger in ("catch_up", "probe", "retry")]
     others = [queued(watch, "2026-11-20T06:00", trigger) for trigger in ("manual", "backfill", "sensor")]
     watch.tick("2026-11-20T12:00")
-    assert run(watch, late).status is dg.DagsterRunStatus.CANCELED
+    assert {run(watch, one).status for one in late} == {dg.DagsterRunStatus.CANCELED}
     assert {run(watch, one).status for one in others} == {QUEUED}
 
 

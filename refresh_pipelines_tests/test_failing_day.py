@@ -89,7 +89,7 @@ def test_five_failures_are_told_once_left_alone_probed_and_well_again(day):
     assert len(reasons) >= 2
     assert len(upstream.seen) == 6
     shown, written = day.state("12:30")
-    assert (shown["breaker"], shown["incident"]) == ("open", "permanent")
+    assert (shown["breaker"], shown["incident"]) == ("half_open", "permanent")
     assert {name: shown[name] for name in AGREED} == written
     # Healed, and the receiver is back.
     upstream.script[:] = [GOOD]

@@ -131,6 +131,9 @@ CASES = [
     ("table: fred_economic", "retry: {delay: ▸30s}", "fewer attempts or a shorter delay"),
     ("table: fred_economic", "breaker: {probe: ▸2d}", "a probe after 2d is beyond probe_max of 1d"),
     ("table: fred_economic", "breaker: {probe_max: ▸30m}", "a probe after 1h is beyond probe_max of 30m"),
+    ("table: fred_economic", "time_limit: ▸30s", "a time limit of 30s is too short"),
+    ("  rate: 2/s", "  timeout: ▸2h", "a time limit of 1h is shorter than the request's own timeout"),
+    ("table: fred_economic", "time_limit: ▸soon", "not a duration"),
     # several requests, pages, spans
     ("  rate: 2/s", "  ▸each: {series_id: [a]}", "the partition fills series_id already"),
     ("  rate: 2/s", "  ▸each: {site: [a]}", "does not use {site}"),

@@ -12,13 +12,15 @@ import duckdb
 import pytest
 
 from refresh_pipelines.limit import COMMIT, FETCH, LOAD, LOCK, READ, Limit, interruptible, too_long
+from refresh_pipelines.orchestration.incidents import Rules, failures_of
 from refresh_pipelines.refresh import exclusive
-from refresh_pipelines_tests.dagster_bench import at, partitions, values
+from refresh_pipelines_tests.dagster_bench import Receiver, at, partitions, values
 from refresh_pipelines_tests.hurried import Hurried
 from refresh_pipelines_tests.upstream import Upstream
 
 FRED = "commodities/fred_fx"
-ENDLESS = "SELECT sum(a.i * b.i) FROM range(10000000) a(i), range(10000000) b(i)"
+# Half a minute's work, unless it is interrupted.
+LONG = "SELECT sum(a.i * b.i) FROM range(200000) a(i), range(200000) b(i)"
 
 
 @pytest.fixture
@@ -67,14 +69,14 @@ def test_an_upstream_that_drips_is_left_when_the_time_is_over(hurried):
     assert whole_again(hurried).success
 
 
-def endless():
+def long():
     with duckdb.connect() as other, interruptible(other.interrupt):
-        other.execute(ENDLESS).fetchall()
+        other.execute(LONG).fetchall()
 
 
 @pytest.mark.parametrize(("stage", "doing"), [("fetched", READ), ("staged", LOAD), ("merged", COMMIT)])
 def test_whatever_it_is_at_is_rolled_back_and_the_run_is_not_tried_again(hurried, stage, doing):
-    hurried.adjust, hurried.seconds = at(stage, endless), 1
+    hurried.adjust, hurried.seconds = at(stage, long), 1
     result = hurried.launch("fred_fx", "DEXUSEU")
     said = only(hurried.bad(result))
     assert said["refresh/error_class"] == "internal"
@@ -118,10 +120,16 @@ def test_what_is_committed_is_reported_however_long_it_took(hurried):
     assert only(hurried.good(result))["refresh/outcome"] == "loaded"
 
 
-def test_a_cancelled_run_is_no_matter_of_the_limit(hurried):
+def test_a_cancelled_run_tells_nobody(hurried):
     hurried.seconds = 60
     hurried.adjust = at("fetched", lambda: signal.raise_signal(signal.SIGINT))
-    result = hurried.launch("fred_fx", "DEXUSEU")
+    with Receiver() as receiver:
+        hurried.environ["REFRESH_WEBHOOK_URL"] = receiver.url
+        result = hurried.launch("fred_fx", "DEXUSEU")
+        run = hurried.run(result)
+        spec = hurried.spec("fred_fx")
+        assert failures_of(hurried.instance, run.run_id, [spec], Rules([spec], hurried.settings)) == []
+        assert receiver.received == []
     assert only(hurried.bad(result))["refresh/error_class"] == "interrupted"
     nothing_is_left(hurried)
 

@@ -26,7 +26,7 @@ from refresh_pipelines.problems import did_you_mean
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.spec import SourceSpec
 
-_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "BREAKER", "SCORE")
+_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "SCORE", "BREAKER")
 
 
 @click.command()
@@ -145,4 +145,4 @@ def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:
     breaker = item["breaker"] and item["breaker"].replace("_", " ")
     score = None if item["score"] is None else f"{item['score']:.2f}"
     last, following = item["last_outcome"], _short(item["next_run_at"])
-    return (item["source"], item["group"], state, *times, last, following, breaker, score)
+    return (item["source"], item["group"], state, *times, last, following, score, breaker)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
-from refresh_pipelines.proxy import proxy_secrets
 from refresh_pipelines.settings import Settings
 
 # Names of variables; PWD is the current folder.
@@ -20,6 +19,8 @@ def secrets_of(settings: Settings) -> Iterator[str]:
 
     The credentials that sources declare are added by whoever reads the catalogue: their names may be any.
     """
+    from refresh_pipelines.proxy import proxy_secrets  # noqa: PLC0415 - loads ssl, which a command without lines spares
+
     if settings.webhook_secret:
         yield settings.webhook_secret
     for hook in settings.webhooks.values():

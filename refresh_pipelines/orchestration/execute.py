@@ -26,7 +26,7 @@ from refresh_pipelines.orchestration.gates import Ready, ready
 from refresh_pipelines.orchestration.incidents import not_cancelled
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.limited import allow, limited
-from refresh_pipelines.orchestration.logged import log_ended, range_sentence, sentence_of, trace_of
+from refresh_pipelines.orchestration.logged import log_ended, log_retried, range_sentence, sentence_of, trace_of
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
     Result,
@@ -352,7 +352,7 @@ class _Run:
         again = bool(passing)
         for outcome, error in bad:
             if error in passing:
-                self._log_retry(outcome)
+                log_retried(outcome, self.attempt, self.spec.retry.attempts)
             else:
                 self.context.log_event(observation(self.spec, outcome))
                 trace = self.traces.get(id(error)) or trace_of(error)
@@ -371,16 +371,6 @@ class _Run:
             # The policy's own pause may be shorter than the one that was found to be long enough.
             raise dg.RetryRequested(self.spec.retry.attempts - 1, self._pause().total_seconds()) from failure
         raise failure from None
-
-    def _log_retry(self, outcome: Outcome) -> None:
-        log.event(
-            "refresh.retried",
-            outcome.message or "",
-            partition=outcome.partition,
-            error_class=outcome.error_class,
-            attempt=self.attempt,
-            attempts=self.spec.retry.attempts,
-        )
 
     def _pause(self) -> timedelta:
         return pause_inside(self.spec.retry, self.context.retry_number + 1)

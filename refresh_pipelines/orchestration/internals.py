@@ -8,7 +8,7 @@ which the UI needs to re-execute it. A run made here has both.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -298,6 +298,18 @@ def shared_instance(context: dg.ScheduleEvaluationContext | dg.SensorEvaluationC
 
 
 _shared: dict[str, dg.DagsterInstance] = {}
+
+
+def know_pools(instance: dg.DagsterInstance, pools: Collection[str]) -> None:
+    """Give pools that are new the default limit of dagster.yaml, unless there is none.
+
+    The run queue does so by itself, but holds nothing to it in that first look: as many runs as there are slots would
+    start at once, all of one host.
+    """
+    store = instance.event_log_storage
+    known = {limit.name for limit in store.get_pool_limits()}
+    for pool in sorted({*pools} - known):
+        store.initialize_concurrency_limit_to_default(pool)
 
 
 def cancel_run(instance: dg.DagsterInstance, run_id: str, why: str) -> bool:

@@ -38,6 +38,18 @@ def log_ended(outcome: Outcome, message: str, attempt: int, trace: str | None = 
     )
 
 
+def log_retried(outcome: Outcome, attempt: int, attempts: int) -> None:
+    """Log a try that failed and is made again in the same run."""
+    log.event(
+        "refresh.retried",
+        outcome.message or "",
+        partition=outcome.partition,
+        error_class=outcome.error_class,
+        attempt=attempt,
+        attempts=attempts,
+    )
+
+
 def trace_of(error: RefreshError) -> str:
     """Return where an error came from, as Python prints it."""
     return "".join(traceback.format_exception(error))

@@ -18,9 +18,11 @@ import dagster as dg
 from refresh_pipelines.breaker import State
 from refresh_pipelines.decide import Flight
 from refresh_pipelines.expected import Expectation, Since, expectation
+from refresh_pipelines.orchestration.assets import host_of
 from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.events import succeeded
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.internals import know_pools
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START, SOURCE, trigger_of
@@ -141,13 +143,14 @@ class Reads:
         return self._changes.get(Rhythms(self.settings.data_dir).read)
 
     def note(self, instance: dg.DagsterInstance, now: datetime, specs: Iterable[SourceSpec] | None = None) -> None:
-        """Bring the schedule-change log up to date with the catalogue, once in this process for each source."""
+        """Bring the schedule-change log and the pools up to date, once in this process for each source."""
         new = [spec for spec in specs or self.specs if spec.source not in self._noted] if self.noting else []
         if new:
             known = _ever_refreshed(instance, new)
             Rhythms(self.settings.data_dir).note(
                 new, now, lambda spec: first_refreshed(instance, spec) if spec.source in known else None
             )
+            know_pools(instance, {host_of(spec) for spec in new if not spec.derived})
             self._noted |= {spec.source for spec in new}
             self._changes.forget()
 

@@ -80,10 +80,11 @@ def score_totals(instance: dg.DagsterInstance, asked: Asked) -> dict[str, float]
             basis = _basis(spec, _ticks(spec, asked, spans), order, asked.now)
             found[spec.source] = total
             if before != basis:
-                # Those with something new in the log come before those that are only a day older.
-                pending.append((before.rpartition(" ")[2] == basis.rpartition(" ")[2], spec, at, basis))
+                # Those with something new in the log come before those that are only a day older, the newest first.
+                older = before.rpartition(" ")[2] == basis.rpartition(" ")[2]
+                pending.append((older, -at.timestamp(), spec, at, basis))
         new: dict[str, tuple[str, float | None]] = {}
-        for _, spec, at, basis in sorted(pending, key=lambda one: one[0]):
+        for _, _, spec, at, basis in sorted(pending, key=lambda one: one[:2]):
             if new and asked.hurried:
                 break
             found[spec.source] = _score(store, spec, _ticks(spec, asked, spans), at, asked.now).total

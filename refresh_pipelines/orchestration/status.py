@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -22,13 +22,15 @@ from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.recent import pasts_of
-from refresh_pipelines.orchestration.scores import Asked, score_totals
+from refresh_pipelines.orchestration.scores import PATIENCE, Asked, score_totals
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.schedule import cron_of, next_fires
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.whole import write_whole
 
+# A run has its own score worked out first, and leaves the rest to the daemon and to whoever asks.
+_A_MOMENT = timedelta(seconds=0.5)
 _FIELDS = (
     "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
@@ -57,10 +59,11 @@ def status_items(
     now: datetime,
     settings: Settings,
     verdicts: Mapping[str, Verdict] | None = None,
+    patience: timedelta = PATIENCE,
 ) -> list[dict[str, Any]]:
     """Return one item per source (design §11). What no mechanism measures yet is null, not a guess.
 
-    `verdicts` are those of `verdicts_of`, for who has them already.
+    `verdicts` are those of `verdicts_of`, for who has them already; `patience` is for scores that are a day old.
     """
     if verdicts is None:
         verdicts = verdicts_of(instance, catalogue, now, settings)
@@ -70,7 +73,7 @@ def status_items(
     breakers = Breakers(specs, settings)
     logs = breakers.logs(instance)
     states = breakers.states_of(instance, breakers.specs, logs, now)
-    scores = score_totals(instance, Asked(settings, specs, Rhythms(settings.data_dir).read(), now))
+    scores = score_totals(instance, Asked(settings, specs, Rhythms(settings.data_dir).read(), now, patience))
     notices = Notices(settings)
     with telling(notices.path, "the store of incidents and notices"):
         incidents = notices.kinds()
@@ -102,7 +105,7 @@ def write_status_file(
     now = now or utc_now()
     catalogue = working_catalogue(settings)
     verdicts = verdicts_of(instance, catalogue, now, settings)
-    items = status_items(instance, catalogue, now, settings, verdicts)
+    items = status_items(instance, catalogue, now, settings, verdicts, PATIENCE if alive else _A_MOMENT)
     at = now.isoformat(timespec="seconds")
     path = status_file(settings.data_dir)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -134,6 +134,7 @@ def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error:
     if run is None or run.status is dg.DagsterRunStatus.CANCELED:
         return Ended(found.run_id, str(told))
     if found.task is not None:
+        told.source = found.task.source
         group, _, source = found.task.source.rpartition("/")
         for key in found.task.keys:
             told.partition = key
@@ -156,13 +157,11 @@ def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error:
 def _killed(found: Found) -> Interrupted:
     task = found.task
     doing = f" while it was {STAGES.get(task.stage, task.stage)}" if task else ""
-    error = Interrupted(
+    return Interrupted(
         "the process of this run was killed",
         came=f"process {found.pid} gone{doing}",
         todo="Nothing of it is half loaded. If nobody did it, see whether the machine was out of memory.",
     )
-    error.source = task.source if task else None
-    return error
 
 
 def _mark(run_id: str) -> str:
