@@ -20,7 +20,7 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from refresh_pipelines.orchestration.internals import LOCATION_NAME, cancel_run
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START
-from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
+from refresh_pipelines_tests import cheap_history
 from refresh_pipelines_tests.catalogues import write
 
 DEFINITIONS = """
@@ -77,6 +77,7 @@ class Clockwork:
 
     def __exit__(self, *_):
         self._stack.close()
+        cheap_history.let_go()
 
     def look(self, at):
         """Let the scheduler look at an instant, as the daemon does every few seconds; return the runs it requested."""

@@ -13,7 +13,7 @@ import dagster as dg
 from click.testing import CliRunner
 
 from refresh_pipelines.cli.main import main
-from refresh_pipelines_tests import cheap_history  # noqa: F401 - for its effect
+from refresh_pipelines_tests import cheap_history
 from refresh_pipelines_tests.catalogues import copy_two_sources, write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +39,7 @@ class Home:
         try:
             yield
         finally:
+            cheap_history.let_go()  # as a command does when it ends
             os.chdir(before)
 
     def refresh(self, *args):

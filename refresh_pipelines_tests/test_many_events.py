@@ -6,6 +6,7 @@ import dagster as dg
 import psutil
 
 from refresh_pipelines.orchestration.internals import many_events
+from refresh_pipelines_tests.cheap_history import let_go
 from refresh_pipelines_tests.dagster_bench import at, partitions
 
 
@@ -20,6 +21,7 @@ def test_sqlite_keeps_its_own_log_from_event_to_event_and_closes_it_with_the_run
     bench.adjust = at("fetched", lambda: during.append(event_logs(bench.folder)))
     result = bench.launch("fred_fx", "DEXUSEU", "DEXBZUS")
     assert {"index.db", "index.db-wal", f"{result.run_id}.db", f"{result.run_id}.db-wal"} <= during[-1]
+    let_go()
     assert event_logs(bench.folder) == set()
     assert partitions(bench.good(result)) == ["DEXUSEU", "DEXBZUS"]
 

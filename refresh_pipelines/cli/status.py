@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.cli.common import (
     json_option,
     load_settings,
@@ -24,7 +25,12 @@ from refresh_pipelines.freshness import Late, Verdict, sentence
 from refresh_pipelines.heartbeat import life_of
 from refresh_pipelines.problems import did_you_mean
 from refresh_pipelines.rhythms import Rhythms
+from refresh_pipelines.score import Score
+from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "SCORE", "BREAKER")
 
@@ -40,7 +46,6 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     before is overdue. Times are UTC. With one SOURCE it also says what its score is made of.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
-    from refresh_pipelines.orchestration.scores import Asked, score_in_full  # noqa: PLC0415
     from refresh_pipelines.orchestration.status import status_items, verdicts_of  # noqa: PLC0415
 
     settings = load_settings()
@@ -50,12 +55,9 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         verdicts = verdicts_of(instance, catalogue, now, settings)
         items = _only(status_items(instance, catalogue, now, settings, verdicts), names)
         one = catalogue.sources.get(items[0]["source"]) if len(items) == len(names) == 1 else None
-        score = None
-        if one:
-            # Whatever time it takes: somebody wants to know of this one.
-            asked = Asked(settings, list(catalogue.sources.values()), Rhythms(settings.data_dir).read(), now, None)
-            score = score_in_full(instance, one, asked)
-            items[0]["score"] = shown_total(score)
+        score = _score(instance, catalogue, one, settings, now) if one else None
+    if one:
+        items[0]["score"] = shown_total(score)
     life = life_of(settings.data_dir)
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)
@@ -79,6 +81,16 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         for line in filter(None, (life.problem, life.sentence(now))):
             click.echo(f"\n{line}")
     sys.exit(0 if ok else 1)
+
+
+def _score(
+    instance: DagsterInstance, catalogue: Catalogue, spec: SourceSpec, settings: Settings, now: datetime
+) -> Score | None:
+    """Return the score of the one source that somebody wants to know of, whatever time that takes."""
+    from refresh_pipelines.orchestration.scores import Asked, score_in_full  # noqa: PLC0415
+
+    asked = Asked(settings, list(catalogue.sources.values()), Rhythms(settings.data_dir).read(), now, patience=None)
+    return score_in_full(instance, spec, asked)
 
 
 def _print_overdue(specs: list[SourceSpec], verdicts: Mapping[str, Verdict]) -> None:

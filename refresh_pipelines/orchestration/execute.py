@@ -20,13 +20,13 @@ from refresh_pipelines.errors import ContractViolation, InternalError, Interrupt
 from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.later import pause_inside
 from refresh_pipelines.limit import AFTER, FETCH, QUERY, Limit
+from refresh_pipelines.orchestration import logged
 from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.gates import Ready, ready
 from refresh_pipelines.orchestration.incidents import not_cancelled
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.limited import allow, limited
-from refresh_pipelines.orchestration.logged import log_ended, log_retried, range_sentence, sentence_of, trace_of
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
     Result,
@@ -68,10 +68,8 @@ def execute(
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
     try:
-        about = {"source": spec.source, "group": spec.group, "run_id": context.run_id}
-        trigger = trigger_of(context.run.tags)
         working = at_work(workshop.settings.data_dir, context.run_id)
-        with many_events(context.instance, context.run_id), log.bound(**about, trigger=trigger), working as worker:
+        with many_events(context.instance, context.run_id), logged.about_run(context.run, spec), working as worker:
             yield from _Run(context, spec, workshop, sources, worker).execute()
     except dg.DagsterExecutionInterruptedError:
         # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
@@ -101,8 +99,7 @@ class _Run:
         self.last_try = self.attempt >= spec.retry.attempts
         self.bad: list[tuple[Outcome, RefreshError]] = []
         self.said: set[str] = set()
-        # Of an error that must not carry its cause into the event log: where it came from.
-        self.traces: dict[int, str] = {}
+        self.traces: dict[int, str] = {}  # of errors that must not carry their cause into the event log
         self.partial: list[Outcome] = []
         self.stopped = False
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
@@ -155,7 +152,7 @@ class _Run:
                 self.limit.enter(FETCH)
                 results = self._attempt(label_of(keys), lambda: self._many(keys))
                 self.limit.stop()
-                self.context.log.info(range_sentence(self.spec, keys, results, wait))
+                self.context.log.info(logged.range_sentence(self.spec, keys, results, wait))
                 for key, result in zip(keys, results, strict=True):
                     reported.add(key)
                     self._report(key, result, started)
@@ -182,7 +179,7 @@ class _Run:
             return
         self.partial += [result] if result.outcome == "partial" else []
         self.context.log_event(materialization(self.spec, result))
-        log_ended(result, sentence_of(self.spec, result), self.attempt)
+        logged.log_ended(result, logged.sentence_of(self.spec, result), self.attempt)
 
     def _refresh_alone(self, key: str | None, *, only: bool) -> Iterator[Result]:
         started = self._now()
@@ -242,7 +239,7 @@ class _Run:
             blocked = Outcome(self.spec.source, self.spec.group, key, "blocked", message=message, trigger=self.trigger)
             blocked.started_at = self.tools.clock().isoformat(timespec="seconds")
             self.context.log_event(observation(self.spec, blocked))
-            log_ended(blocked, message, self.attempt)
+            logged.log_ended(blocked, message, self.attempt)
         self._tell()
         raise dg.Failure(message, allow_retries=False)
 
@@ -264,7 +261,7 @@ class _Run:
                 self.limit.stop()
                 outcome.seconds.wait += wait
                 self.partial += [outcome] if outcome.outcome == "partial" else []
-                self.context.log.info(sentence_of(self.spec, outcome))
+                self.context.log.info(logged.sentence_of(self.spec, outcome))
                 if not outcome.success:
                     self.context.log_event(observation(self.spec, outcome))
                 elif alone:
@@ -276,7 +273,7 @@ class _Run:
                     )
                 else:
                     self.context.log_event(materialization(self.spec, outcome))
-                log_ended(outcome, sentence_of(self.spec, outcome), self.attempt)
+                logged.log_ended(outcome, logged.sentence_of(self.spec, outcome), self.attempt)
         except dg.DagsterExecutionInterruptedError:
             # Also while waiting for the lock. Dagster would retry what was interrupted; nobody wants that.
             problem = self._cancelled(key)
@@ -352,11 +349,11 @@ class _Run:
         again = bool(passing)
         for outcome, error in bad:
             if error in passing:
-                log_retried(outcome, self.attempt, self.spec.retry.attempts)
+                logged.log_retried(outcome, self.attempt, self.spec.retry.attempts)
             else:
                 self.context.log_event(observation(self.spec, outcome))
-                trace = self.traces.get(id(error)) or trace_of(error)
-                log_ended(outcome, outcome.message or "", self.attempt, trace)
+                trace = self.traces.get(id(error)) or logged.trace_of(error)
+                logged.log_ended(outcome, outcome.message or "", self.attempt, trace)
         outcomes = [*before, *(outcome for outcome, _ in bad)]
         if not again:
             # Whoever asked for the end need not be told of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -11,10 +12,15 @@ import dagster as dg
 
 from refresh_pipelines import log
 from refresh_pipelines.errors import RefreshError
-from refresh_pipelines.orchestration.tags import GROUP, PROBE, RANGE_END, RANGE_START, SOURCE, TRIGGER
+from refresh_pipelines.orchestration.tags import GROUP, PROBE, RANGE_END, RANGE_START, SOURCE, TRIGGER, trigger_of
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
 from refresh_pipelines.settings import LogLevel
 from refresh_pipelines.spec import SourceSpec
+
+
+def about_run(run: dg.DagsterRun, spec: SourceSpec) -> AbstractContextManager[None]:
+    """Have every line inside name the run, its source and its trigger."""
+    return log.bound(source=spec.source, group=spec.group, run_id=run.run_id, trigger=trigger_of(run.tags))
 
 
 def log_ended(outcome: Outcome, message: str, attempt: int, trace: str | None = None) -> None:
