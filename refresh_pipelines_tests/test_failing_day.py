@@ -1,4 +1,4 @@
-"""A day of trouble in seconds: Dagster's own scheduler and sensor daemon at the hours of a day, upstream and receiver."""
+"""A day of trouble in seconds: Dagster's own scheduler and sensor daemon at its hours, an upstream and a receiver."""
 
 from __future__ import annotations
 

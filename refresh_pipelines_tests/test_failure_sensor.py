@@ -139,10 +139,20 @@ def test_failures_from_before_the_first_tick_are_history(bench, receiver):
     bench.environ["REFRESH_WEBHOOK_URL"] = ""
     bench.sandbox.override(FRED, b"no", status=403)
     bench.launch("fred_fx", "DEXUSEU")
+    (bench.settings.data_dir / "ops.sqlite").unlink()
     bench.environ["REFRESH_WEBHOOK_URL"] = receiver.url
     daemon = Daemon(bench)
     daemon.tick()
     assert receiver.received == []
+
+
+def test_what_is_open_when_a_webhook_is_set_is_told_then(bench, receiver):
+    bench.environ["REFRESH_WEBHOOK_URL"] = ""
+    bench.sandbox.override(FRED, b"no", status=403)
+    bench.launch("fred_fx", "DEXUSEU")
+    bench.environ["REFRESH_WEBHOOK_URL"] = receiver.url
+    Daemon(bench).tick()
+    assert [(body["event"], body["source"]) for body in receiver.delivered] == [("incident.opened", "fred_fx")]
 
 
 def test_the_cursor_is_one_integer_that_only_grows(bench, receiver):
@@ -179,15 +189,16 @@ def test_a_receiver_that_was_down_gets_the_notice_from_the_next_good_run(bench, 
 
 def test_the_sensor_stays_where_it_is_when_the_outbox_cannot_be_written(bench, receiver):
     daemon = Daemon(bench)
-    bench.environ["REFRESH_WEBHOOK_URL"] = ""
+    receiver.status = 503
     bench.sandbox.override(FRED, b"no", status=403)
     bench.launch("fred_fx", "DEXUSEU")
-    bench.environ["REFRESH_WEBHOOK_URL"] = receiver.url
     outbox = bench.settings.data_dir / "ops.sqlite"
+    outbox.unlink()
     outbox.mkdir()
     with pytest.raises(sqlite3.Error):
         daemon.tick()
     outbox.rmdir()
+    receiver.status = 200
     daemon.tick()
     assert len(receiver.delivered) == 1
 
@@ -199,7 +210,7 @@ def test_without_a_webhook_log_and_sensor_say_that_nobody_was_told(bench):
     log = [entry.user_message for entry in bench.instance.all_logs(result.run_id)]
     assert "Nobody was told: REFRESH_WEBHOOK_URL is not set." in log
     assert "nobody was told: REFRESH_WEBHOOK_URL is not set" in daemon.tick()
-    assert not (bench.settings.data_dir / "ops.sqlite").exists()
+    assert bench.status()["fred_fx"]["incident"] == "permanent"
 
 
 def test_status_file_shows_the_failure(bench):

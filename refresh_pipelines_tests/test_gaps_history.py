@@ -153,7 +153,7 @@ def test_a_run_under_way_is_not_filled_again(start):
     watched = start(DAILY, DAYS)
     watched.look(utc("2026-03-01T05:00"))
     watched.look(utc("2026-03-04T06:01"))  # stays queued: one for the newest period, one for those before
-    account = watched.account(utc("2026-03-04T12:00"))
+    account = watched.account(utc("2026-03-04T06:30"))
     assert (account.missing, account.fillings) == ((), ())
 
 

@@ -30,9 +30,9 @@ from refresh_pipelines.orchestration.limited import allow, limited
 from refresh_pipelines.orchestration.report import (
     COMPLETE,
     Result,
+    failure_of,
     keeps_rest,
     key_of,
-    listed,
     materialization,
     metadata_of,
     observation,
@@ -355,19 +355,18 @@ class _Run:
                 trace = self.traces.get(id(error)) or logged.trace_of(error)
                 logged.log_ended(outcome, outcome.message or "", self.attempt, trace)
         outcomes = [*before, *(outcome for outcome, _ in bad)]
+        failure = failure_of(outcomes, len(keys), again=again)
         if not again:
-            # Whoever asked for the end need not be told of it.
-            self._tell([*not_cancelled(outcomes), *self.partial])
-        text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in outcomes))
-        if len(keys) > 1:
-            names = listed([str(outcome.partition) for outcome in outcomes])
-            text = f"{len(outcomes)} of {len(keys)} partitions failed: {names}\n{text}"
-        classes = sorted({outcome.error_class or "internal" for outcome in outcomes})
-        failure = dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
+            try:
+                # Whoever asked for the end need not be told of it.
+                self._tell([*not_cancelled(outcomes), *self.partial])
+            finally:
+                # Whatever telling has run into: what is settled is not to be retried.
+                raise failure
         if any(error.retry_at for error in passing):
             # The policy's own pause may be shorter than the one that was found to be long enough.
             raise dg.RetryRequested(self.spec.retry.attempts - 1, self._pause().total_seconds()) from failure
-        raise failure from None
+        raise failure
 
     def _pause(self) -> timedelta:
         return pause_inside(self.spec.retry, self.context.retry_number + 1)

@@ -38,6 +38,21 @@ def keeps_rest(spec: SourceSpec) -> bool:
     return spec.request.drop is not None or (each is not None and each.on_error == "keep_rest")
 
 
+def failure_of(outcomes: Sequence[Outcome], partitions: int, *, again: bool) -> dg.Failure:
+    """Return what a run ends with whose outcomes failed.
+
+    Args:
+        partitions: how many the run had.
+        again: whether Dagster tries once more inside the run.
+    """
+    text = "\n".join(dict.fromkeys(outcome.message or "" for outcome in outcomes))
+    if partitions > 1:
+        names = listed([str(outcome.partition) for outcome in outcomes])
+        text = f"{len(outcomes)} of {partitions} partitions failed: {names}\n{text}"
+    classes = sorted({outcome.error_class or "internal" for outcome in outcomes})
+    return dg.Failure(text, metadata={"refresh/error_class": ", ".join(classes)}, allow_retries=again)
+
+
 def listed(names: Sequence[str]) -> str:
     """Name partitions in a sentence; of many the first ones and how many more there are."""
     rest = len(names) - _LISTED

@@ -94,8 +94,6 @@ class _Watch:
 
     def look(self, instance: dg.DagsterInstance, notices: Notices, *, first: bool) -> None:
         """Enter what has changed since the last look, and have decided what is told."""
-        if not self.workshop.settings.routes:
-            return
         now, settings = self.workshop.clock(), self.workshop.settings
         goods = self._goods(instance, notices)
         verdicts = self.freshness.verdicts(instance, self.specs, now, PATIENCE)
@@ -112,8 +110,6 @@ class _Watch:
         self._breaker_news.say(self._sources, states)
 
     def _without_a_word(self, instance: dg.DagsterInstance, notices: Notices, now: datetime) -> list[Failure]:
-        if not self.workshop.settings.routes:
-            return []
         found = [*never_started(instance, self.specs, self.rules, now)]
         return [*found, *incomplete(instance, self.specs, self.rules, notices.known)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 
 import dagster as dg
 
@@ -13,6 +14,7 @@ from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.incident import Failure
 from refresh_pipelines.notices import Look, Notices
 from refresh_pipelines.orchestration.incidents import Rules, goods_since
+from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome
@@ -38,8 +40,8 @@ def tell(
     try:
         if bad:
             rule = Rules(sources.values(), workshop.settings).of(spec)
-            # As the event log writes its times, with which this one is compared.
-            notices.report(Failure.of(spec.source, context.run_id, bad, utc_now(), rule))
+            at = _failed_at(context.instance, spec, context.run_id)
+            notices.report(Failure.of(spec.source, context.run_id, bad, at, rule))
             if not workshop.settings.webhook(rule.route):
                 run_log.info("Nobody was told: REFRESH_WEBHOOK_URL is not set.")
                 log.once("notice.nobody", "Nobody was told: REFRESH_WEBHOOK_URL is not set.", route=rule.route)
@@ -51,6 +53,13 @@ def tell(
         text = f"The notice or status.json could not be written: {redact(str(error), secrets)}"
         run_log.warning(text)
         log.event("log", text, level="warning", logger=__name__)
+
+
+def _failed_at(instance: dg.DagsterInstance, spec: SourceSpec, run_id: str) -> datetime:
+    """Return when the run has written its failure, by the event log's clock: good refreshes are compared with it."""
+    newest = instance.fetch_observations(key_of(spec), limit=1).records
+    mine = [record.timestamp for record in newest if record.run_id == run_id]
+    return datetime.fromtimestamp(mine[0], timezone.utc) if mine else utc_now()
 
 
 def _end_incidents(instance: dg.DagsterInstance, notices: Notices, spec: SourceSpec) -> None:
