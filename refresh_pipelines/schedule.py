@@ -124,7 +124,19 @@ def next_fires(cron: str, zone: str, after: datetime, count: int) -> list[dateti
     that comes twice counts the second time, and a cron of every hour goes on through both. Raises
     ValueError when `after` has no zone.
     """
-    return list(islice(_fires(cron, ZoneInfo(zone), after), count))
+    return [_next_fire(cron, zone, after)] if count == 1 else list(islice(_fires(cron, ZoneInfo(zone), after), count))
+
+
+@lru_cache(maxsize=4096)
+def _next_fire(cron: str, zone: str, after: datetime) -> datetime:
+    # Of a thousand sources hundreds share a cron, and whoever looks at all of them asks about one instant.
+    return next(_fires(cron, ZoneInfo(zone), after))
+
+
+@lru_cache(maxsize=4096)
+def _numbers(cron: str) -> tuple[tuple[int | str, ...], ...]:
+    """Return each field's numbers, ("*",) for all."""
+    return tuple(tuple(field) for field in croniter.expand(cron)[0])
 
 
 def fires_between(cron: str, zone: str, after: datetime, until: datetime) -> list[datetime]:
@@ -150,7 +162,7 @@ def _fires(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
     # On the wall clock, from a day before: the second of two equal times may still lie ahead.
     local = after.astimezone(zone).replace(tzinfo=None, fold=0)
     walls = _walls(cron, local - timedelta(days=1))
-    every_hour = croniter.expand(cron)[0][1] == ["*"]
+    every_hour = _numbers(cron)[1] == ("*",)
     last = after
     for at in _in_every_hour(walls, zone) if every_hour else _once_a_day(walls, zone):
         if at > last:
@@ -168,8 +180,8 @@ def _walls(cron: str, start: datetime) -> Iterator[datetime]:
         yield from croniter(cron, start, ret_type=datetime)
         return
     minutes, hours = (
-        range(size) if numbers == ["*"] else sorted(number for number in numbers if isinstance(number, int))
-        for numbers, size in zip(croniter.expand(cron)[0], (60, 24), strict=False)
+        range(size) if numbers == ("*",) else sorted(number for number in numbers if isinstance(number, int))
+        for numbers, size in zip(_numbers(cron), (60, 24), strict=False)
     )
     for day in _days(fields[2:], start.replace(hour=0, minute=0, second=0, microsecond=0)):
         for hour in hours:
