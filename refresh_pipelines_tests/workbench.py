@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 
-from refresh_pipelines.catalogue import load_catalogue
+from refresh_pipelines.catalogue import Catalogue, load_catalogue
 from refresh_pipelines.fetch import Fetcher
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.parse import Notes
@@ -21,6 +21,7 @@ from refresh_pipelines.stage import stage
 from refresh_pipelines.warehouse import Commit, DuckDBWarehouse, LoadState
 from refresh_pipelines.window import Window, window_of
 from refresh_pipelines_tests.attached import Attached, AttachedWarehouse
+from refresh_pipelines_tests.upstream import Clock
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 FRED = "/api.stlouisfed.org/fred/series/observations"
@@ -29,8 +30,12 @@ HOST = "/example.org/data.csv"
 
 
 @lru_cache
+def _builtin_catalogue() -> Catalogue:
+    return load_catalogue([BUILTIN_CATALOG])
+
+
 def builtin(source: str) -> SourceSpec:
-    return load_catalogue([BUILTIN_CATALOG]).find(source)
+    return _builtin_catalogue().find(source)
 
 
 def spec_of(source: str = "mini", **changes) -> SourceSpec:
@@ -105,7 +110,7 @@ class Bench:
     """Refreshes against a sandbox with a clock that stands still until it is moved."""
 
     def __init__(self, folder: Path, base: str, lock_timeout: float = 10) -> None:
-        self.folder, self.now, self.stages, self.recovered, self.slept = folder, NOW, [], [], []
+        self.folder, self.now, self.stages, self.recovered, self.waits = folder, NOW, [], [], Clock()
         self.file = folder / "data" / "warehouse.duckdb"
         self.settings = Settings(
             root=folder, data_dir=folder / "data", catalog=(BUILTIN_CATALOG,), warehouse=f"duckdb://{self.file}",
@@ -118,11 +123,16 @@ class Bench:
         return Tools(
             self.settings,
             self.warehouse,
-            Fetcher(self.settings, sleep=self.slept.append),
+            Fetcher(self.settings, sleep=self.waits.sleep, clock=self.waits, now=self.waits.now),
             clock=lambda: self.now,
             progress=self.stages.append,
             recover=self.recovered.append,
         )
+
+    @property
+    def slept(self) -> list[float]:
+        """Seconds of each pause, none of which took any time."""
+        return self.waits.slept
 
     def refresh(self, spec: SourceSpec, key: str | None = None, **kwargs):
         self._runs += 1
