@@ -91,23 +91,39 @@ def pause_before(retry: Retry, later: int) -> timedelta:
     return max(SHORTEST, timedelta(seconds=seconds))
 
 
+def left_alone_until(waiting: Iterable[Waiting], longest: timedelta) -> datetime | None:
+    """Return the instant before which ticks do not ask, because the upstream said so with a failure.
+
+    Args:
+        waiting: `waiting_of` the source.
+        longest: after a failure an upstream is obeyed for so long.
+    """
+    return max((min(one.retry_at, one.at + longest) for one in waiting if one.retry_at), default=None)
+
+
 def later_tries(
-    retry: Retry, waiting: Iterable[Waiting], next_tick: Callable[[datetime], datetime]
+    retry: Retry, waiting: Iterable[Waiting], next_tick: Callable[[datetime], datetime], longest: timedelta
 ) -> tuple[LaterTry, ...]:
     """Return the later tries to be made, one for each run that failed, with the instant from which on they are due.
 
-    None is made where the next scheduled tick after the failure comes before it: that one asks anyway.
+    None is made where the next scheduled tick that asks comes before it.
 
     Args:
         retry: the pauses.
         waiting: `waiting_of` the source.
         next_tick: the first tick after an instant.
+        longest: of `left_alone_until`.
     """
     runs: dict[str, list[Waiting]] = {}
     for one in waiting:
         runs.setdefault(one.run_id, []).append(one)
     found = (LaterTry(run_id, tuple(one.key for one in some), _due_at(retry, some)) for run_id, some in runs.items())
-    return tuple(one for one in found if one.at < next_tick(max(some.at for some in runs[one.run_id])))
+    return tuple(one for one in found if one.at < next_tick(_tick_asks_after(runs[one.run_id], longest)))
+
+
+def _tick_asks_after(some: Sequence[Waiting], longest: timedelta) -> datetime:
+    failed = max(one.at for one in some)
+    return max(failed, left_alone_until(some, longest) or failed)
 
 
 def _due_at(retry: Retry, some: Sequence[Waiting]) -> datetime:

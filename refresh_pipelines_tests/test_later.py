@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refresh_pipelines.breaker import Event
-from refresh_pipelines.later import later_tries, pause_before, waiting_of
+from refresh_pipelines.later import Waiting, later_tries, left_alone_until, pause_before, waiting_of
 from refresh_pipelines.spec import Retry
 from refresh_pipelines_tests.workbench import NOW
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 def event(order, key, word="transient", run="r1", trigger="schedule", **more):
@@ -75,18 +75,35 @@ def test_what_may_have_been_settled_before_the_part_that_was_read_is_left_out():
 
 def test_a_run_is_asked_for_again_as_one_after_its_last_failure():
     found = waiting_of([event(0, "a"), event(2, "b"), event(3, "c", run="r2")])
-    first, second = later_tries(Retry(), found, never)
+    first, second = later_tries(Retry(), found, never, DAY)
     assert (first.run_id, first.keys, first.at) == ("r1", ("a", "b"), NOW + 2 * MINUTE + timedelta(seconds=140))
     assert (second.run_id, second.keys) == ("r2", ("c",))
 
 
 def test_a_tick_that_comes_before_it_makes_a_later_try_needless():
     found = waiting_of([event(0, None)])
-    assert later_tries(Retry(), found, lambda at: at + timedelta(seconds=140)) == ()
-    assert len(later_tries(Retry(), found, lambda at: at + timedelta(seconds=141))) == 1
+    assert later_tries(Retry(), found, lambda at: at + timedelta(seconds=140), DAY) == ()
+    assert len(later_tries(Retry(), found, lambda at: at + timedelta(seconds=141), DAY)) == 1
 
 
 def test_the_upstreams_wish_is_waited_for():
     found = waiting_of([event(0, None, retry_at=NOW + 5 * HOUR)])
-    [one] = later_tries(Retry(), found, never)
+    [one] = later_tries(Retry(), found, never, DAY)
     assert one.at == NOW + 5 * HOUR
+
+
+def test_an_upstream_is_obeyed_until_its_instant_and_for_so_long_at_most():
+    def one(minutes):
+        return Waiting("a", "r1", NOW, 1, None if minutes is None else NOW + minutes * MINUTE)
+
+    assert left_alone_until([one(None)], DAY) is None
+    assert left_alone_until([one(10), one(25), one(None)], DAY) == NOW + 25 * MINUTE
+    assert left_alone_until([one(10_000)], DAY) == NOW + DAY
+
+
+def test_ticks_that_do_not_ask_take_no_later_try_away():
+    found = [Waiting("a", "r1", NOW, 1, NOW + 25 * HOUR)]
+    daily = later_tries(
+        Retry(), found, lambda at: NOW + 24 * HOUR if at < NOW + 24 * HOUR else NOW + 48 * HOUR, 2 * DAY
+    )
+    assert [one.at for one in daily] == [NOW + 25 * HOUR]

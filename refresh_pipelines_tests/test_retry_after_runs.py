@@ -89,3 +89,22 @@ def test_a_later_try_comes_when_the_upstream_wants_it_and_loads(tmp_path, empty_
         assert len(upstream.seen) == 2
         [event] = knocking.instance.fetch_observations(dg.AssetKey(["benin", "a"]), limit=5).records
         assert retry_at(event.asset_observation) == utc(on("07:10:02"))
+
+
+def test_ticks_do_not_ask_before_it_and_a_later_try_takes_their_place(tmp_path, empty_history):
+    on = "2026-11-22T{}".format
+    with (
+        Upstream(answer(b"slow down", 429, HEADERS)) as upstream,
+        Knocking(tmp_path, empty_history, upstream, 'schedule: {cron: "*/5 * * * *"}') as knocking,
+    ):
+        assert knocking.tick(on("06:57")) == knocking.sense(on("06:57")) == []
+        [run] = knocking.tick(on("07:00:01"))
+        assert not knocking.run(run, on("07:00:02"))
+        for tick in ("07:05:01", "07:10:01"):
+            assert knocking.tick(on(tick)) == []
+            assert knocking.ticks("a_schedule")[-1] == (
+                "SKIPPED", "left alone: the upstream wants no request before 2026-11-22 07:10:02 UTC",
+            )  # fmt: skip
+        [again] = knocking.sense(on("07:11:02"))
+        assert again.tags["refresh/trigger"] == "retry"
+        assert len(upstream.seen) == 1

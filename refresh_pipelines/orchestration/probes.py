@@ -162,7 +162,8 @@ class _Probes:
         rhythm = rhythm_of(spec)
         if not log.waiting or rhythm is None:
             return
-        for one in later_tries(spec.retry, log.waiting, lambda at: rhythm.first_from(at + _MOMENT)):
+        longest = spec.breaker.probe_max
+        for one in later_tries(spec.retry, log.waiting, lambda at: rhythm.first_from(at + _MOMENT), longest):
             if one.at > now:
                 found.said.append(f"{spec.name}: a later try at {one.at:%Y-%m-%d %H:%M} UTC")
             elif reason := self._hindrance(instance, spec, now):

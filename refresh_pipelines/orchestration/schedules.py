@@ -12,6 +12,7 @@ from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.decide import Facts, Request, catch_up_of, decide, loads_history, tick_text
 from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.gates import Closed
+from refresh_pipelines.later import left_alone_until
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.gates import Gates
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, newest_tick, shared_instance
@@ -91,6 +92,7 @@ def facts_of(
     # Also of a tick that skips: from the first one on it can be said which were due.
     reads.note(instance, at, [spec])
     blocked = _blocked(spec, settings) or sentence(spec.source, reads.breaker(instance, spec, now))
+    blocked = blocked or _left_alone(instance, spec, reads, now)
     if blocked:
         return Facts(blocked=blocked)
     dynamic = dynamic_keys(instance, spec)
@@ -117,6 +119,13 @@ def _blocked(spec: SourceSpec, settings: Settings) -> str:
         return SWITCHED_OFF
     variable = missing_key(spec, settings)
     return f"blocked: set {variable} in the environment or in .env, then reload" if variable else ""
+
+
+def _left_alone(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, now: datetime) -> str:
+    """Return that the upstream wants no request yet, empty if it takes them."""
+    log = reads.logs(instance).get(spec.source)
+    until = left_alone_until(log.waiting, spec.breaker.probe_max) if log else None
+    return f"left alone: the upstream wants no request before {until:%F %T} UTC" if until and until > now else ""
 
 
 def _closed(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, due: Sequence[str], now: datetime) -> str:
