@@ -138,7 +138,7 @@ class _Collection:
                 f"page {before + 1} is gone",
                 expected=f"a page after {before}",
                 came=f"{error.problem}: {error.came}",
-                todo="The upstream may have changed while it was read: it will be tried again.",
+                todo="The upstream may have changed while it was read: a later try may pass.",
             ) from error
 
     def _require_room(self, answer: Payload) -> None:

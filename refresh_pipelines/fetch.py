@@ -363,7 +363,7 @@ class _Call:
                     f"{self.shown} says that its data are not current",
                     expected=f"an answer without {name}: {value} (request.stale)",
                     came=self._clean(f"{name}: {said}"),
-                    todo="It will be tried again.",
+                    todo="A later try may pass.",
                 )
                 raise TryFailed(stale)
 

@@ -149,7 +149,7 @@ class Pager:
                 "the pages are not all the rows",
                 expected=f"{total} rows ({path})",
                 came=f"{self.rows} on {self.number} pages",
-                todo="The upstream may have changed while it was read: it will be tried again.",
+                todo="The upstream may have changed while it was read: a later try may pass.",
             )
 
 

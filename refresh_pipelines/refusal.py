@@ -53,7 +53,7 @@ def verdict(refusal: Refusal, spec: SourceSpec, clean: Callable[[object], str]) 
     came = f"HTTP {status}" + (f", {clean(said)}" if said else "")
     if status in _TRANSIENT or status == _UNASKED or _says_when(refusal):
         problem = f"{shown} is not available now"
-        gone = UpstreamUnavailable(problem, expected="HTTP 200", came=came, todo="It will be tried again.")
+        gone = UpstreamUnavailable(problem, expected="HTTP 200", came=came, todo="A later try may pass.")
         return TryFailed(gone, after=refusal.after)
     if status in (404, 410):
         todo = "It may have moved or been withdrawn: look at the source's homepage, then correct request.url."

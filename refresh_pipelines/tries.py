@@ -80,7 +80,7 @@ def transport_failed(error: Exception, shown: str, clean: Callable[[object], str
     if isinstance(error, _NEVER):
         refused = UpstreamRefused(f"{shown} cannot be requested", came=came, todo="Correct `request` in the YAML.")
         return TryFailed(refused, NO_WAITS)
-    return TryFailed(UpstreamUnavailable(f"{shown} could not be read", came=came, todo="It will be tried again."))
+    return TryFailed(UpstreamUnavailable(f"{shown} could not be read", came=came, todo="A later try may pass."))
 
 
 def _proxy_failed(proxy: Proxy, shown: str, came: str) -> TryFailed:
@@ -98,7 +98,7 @@ def _proxy_failed(proxy: Proxy, shown: str, came: str) -> TryFailed:
     down = UpstreamUnavailable(
         f"the proxy of {proxy} {problem} {shown}",
         came=came,
-        todo=f"It will be tried again. Check {proxy.variable}, or {_AROUND}.",
+        todo=f"A later try may pass. Check {proxy.variable}, or {_AROUND}.",
     )
     return TryFailed(down)
 
@@ -181,6 +181,6 @@ class LeftAlone:
         if before is None or before.retry_at is None or before.retry_at <= self.now():
             return
         came = f"{before.came} from this host before"
-        error = UpstreamUnavailable(f"{shown} was not asked", came=came, todo="It will be tried again.")
+        error = UpstreamUnavailable(f"{shown} was not asked", came=came, todo="A later try may pass.")
         error.retry_at = before.retry_at
         raise error

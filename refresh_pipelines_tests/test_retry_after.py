@@ -75,7 +75,7 @@ def test_a_long_pause_ends_the_tries_at_once_and_the_error_says_until_when(tmp_p
     assert caught.value.retry_at == START + timedelta(seconds=600)
     assert str(caught.value) == (
         f"{URL} is not available now; expected HTTP 200; got HTTP {status}, 'slow down'. "
-        "The upstream wants to be left alone until 2026-11-22 12:10:00 UTC. It will be tried again."
+        "The upstream wants to be left alone until 2026-11-22 12:10:00 UTC. A later try may pass."
     )
 
 

@@ -145,7 +145,7 @@ def _damage(what: str) -> Iterator[None]:
             f"{what} is truncated or damaged",
             expected="a complete archive",
             came=str(error) or type(error).__name__,
-            todo="The transfer may have been cut, or the upstream was writing the file: it will be tried again.",
+            todo="The transfer may have been cut, or the upstream was writing the file: a later try may pass.",
         ) from error
 
 

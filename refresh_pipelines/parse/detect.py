@@ -89,7 +89,7 @@ def _is_workbook(path: Path, limit: int) -> bool:
         "the workbook or archive is truncated",
         expected="a complete ZIP archive, as every workbook is one",
         came="one without its end",
-        todo="It may still be being written, or was cut: it will be tried again.",
+        todo="It may still be being written, or was cut: a later try may pass.",
     )
 
 

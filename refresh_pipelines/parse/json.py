@@ -71,7 +71,7 @@ def read_document(body: bytes, form: Format, notes: Notes) -> Any:
             f"the answer {what}",
             expected="a JSON document",
             came=f"{len(body)} bytes beginning {excerpt(body, 60)} ({error})",
-            todo="It may have been cut off and will be tried again.",
+            todo="It may have been cut off: a later try may pass.",
         ) from error
 
 

@@ -106,7 +106,7 @@ def _row(line: bytes, number: int, whole: bool, form: Format, notes: Notes) -> R
             f"line {number} breaks off at the end of the file",
             expected="one JSON object on each line",
             came=f"{excerpt(line, 60)} ({error})",
-            todo="The file may still be being written, or was cut: it will be tried again.",
+            todo="The file may still be being written, or was cut: a later try may pass.",
         ) from error
     if not isinstance(row, dict):
         raise _broken(number, f"{type(row).__name__} {excerpt(line, 60)}")

@@ -169,7 +169,7 @@ def _require_end(line: bytes) -> None:
             "the file breaks off in the middle of a line",
             expected="an end of line after every row",
             came=excerpt(line),
-            todo="The transfer may have been cut, or the upstream was writing the file: it will be tried again.",
+            todo="The transfer may have been cut, or the upstream was writing the file: a later try may pass.",
         )
 
 

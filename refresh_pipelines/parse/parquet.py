@@ -47,7 +47,7 @@ def read_parquet(file: IO[bytes], spec: SourceSpec) -> Iterator[pa.RecordBatch]:
             "the Parquet file is truncated or damaged",
             expected="a complete Parquet file, which ends with PAR1",
             came=" ".join(str(error).split())[:300],
-            todo="It may still be being written, or was cut: it will be tried again.",
+            todo="It may still be being written, or was cut: a later try may pass.",
         ) from error
 
 

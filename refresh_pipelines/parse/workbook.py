@@ -105,7 +105,7 @@ def _damage() -> Iterator[None]:
             "the workbook is truncated or damaged",
             expected="a complete XLSX workbook",
             came=str(error) or type(error).__name__,
-            todo="It may still be being written, or was cut: it will be tried again.",
+            todo="It may still be being written, or was cut: a later try may pass.",
         ) from error
     except (KeyError, ValueError, TypeError, ParseError) as error:
         raise ContractViolation(
