@@ -135,6 +135,16 @@ def ran(record_property: Callable[[str, object], None]) -> Callable[[str, str], 
     return lambda source, kind: record_property("conformance", f"{source} {kind}")
 
 
+# Minutes of waiting each: begun last, one of them would be what everybody waits for.
+_LONGEST = ("test_failing_live.py", "test_stuck_e2e.py", "test_dead_host.py", "test_daemon_ticks.py", "test_e2e.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first; the others stay in their order."""
+    rank = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many payloads the conformance tests ran, whichever worker ran them."""
     properties = (item for report in terminalreporter.stats.get("passed", []) for item in report.user_properties)
