@@ -46,7 +46,7 @@ def environment(root, **more):
 def command(root, *args, **more):
     """Run a command in the root and return what it did; its output is in the assertion if it fails."""
     env = environment(root, **more)
-    return subprocess.run(args, cwd=root, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(args, cwd=root, env=env, capture_output=True, text=True, timeout=400, check=False)
 
 
 def free_port():
