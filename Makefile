@@ -23,9 +23,9 @@ test: $(VENV) ## all tests that need no daemon
 cover: $(VENV) ## the same with branch coverage, which takes twice as long
 	@$(BIN)/pytest --cov --cov-report=term -n 2 --dist worksteal -m "not e2e"
 
-# Four at once on two cores: most of their time is waiting for minutes to pass.
+# Three at once on two cores: most of their time is waiting for minutes to pass.
 e2e: $(VENV) ## the tests that start live daemons and whole processes
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m e2e
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m e2e
 
 check: $(VENV) ## lint, format, types, import layers and the catalogue
 	@$(BIN)/ruff check

@@ -136,7 +136,7 @@ def ran(record_property: Callable[[str, object], None]) -> Callable[[str, str], 
 
 
 # Minutes of waiting each: begun last, one of them would be what everybody waits for.
-_LONGEST = ("test_failing_live.py", "test_stuck_e2e.py", "test_dead_host.py", "test_daemon_ticks.py", "test_e2e.py")
+_LONGEST = ("test_failing_live.py", "test_stuck_e2e.py", "test_e2e.py", "test_dead_host.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

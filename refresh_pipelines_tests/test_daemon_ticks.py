@@ -114,7 +114,7 @@ def passed(until):
 def test_killed_and_suspended_daemons_leave_no_tick_unexplained(ticking):
     killed, suspended = ticking("killed"), ticking("suspended")
     for one in (killed, suspended):
-        wait_until(one.first, 150, "the first run to end")
+        wait_until(one.first, 300, "the first run to end")
     killed.signal(signal.SIGKILL)
     suspended.signal(signal.SIGSTOP)
     killed.process.wait(30)
@@ -125,7 +125,7 @@ def test_killed_and_suspended_daemons_leave_no_tick_unexplained(ticking):
     killed.start()
     suspended.signal(signal.SIGCONT)
     for one in (killed, suspended):
-        wait_until(lambda one=one: one.run_for_more_than(2), 150, "a run for several ticks")
+        wait_until(lambda one=one: one.run_for_more_than(2), 300, "a run for several ticks")
         everything_is_explained(one, away, back)
 
 
