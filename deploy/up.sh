@@ -9,6 +9,8 @@ export REFRESH_UPSTREAM=${REFRESH_UPSTREAM:-sandbox}
 # nothing is left half started where a port is taken; a sandbox that is served already is used.
 ports=$(.venv/bin/python -m refresh_pipelines.cli.ports)
 read -r ui_port sandbox_port start_sandbox <<<"$ports"
+# Dagster posts what lies in $DAGSTER_HOME/logs whatever dagster.yaml says of telemetry, unless this is set.
+export DAGSTER_DISABLE_TELEMETRY=yes
 
 # Several processes that start on an empty folder at once race for its tables, and one of them dies.
 # The folder printed is this one, or the one that REFRESH_DATA_DIR has moved history to.

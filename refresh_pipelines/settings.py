@@ -209,7 +209,9 @@ def _webhook(env: Mapping[str, str], name: str, form: str) -> Webhook | None:
 
 def _log_file(text: str | None, root: Path, data_dir: Path) -> str:
     if text is None:
-        return str(data_dir / "logs" / "refresh.log")
+        # Not `logs`: where the data folder is Dagster's home, Dagster's daemon posts what lies there to its maker and
+        # takes it away, whatever dagster.yaml says of telemetry.
+        return str(data_dir / "log" / "refresh.log")
     return text if text in ("", "-") else str((root / Path(text).expanduser()).resolve())
 
 

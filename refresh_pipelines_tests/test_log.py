@@ -50,7 +50,7 @@ def test_a_record_says_when_where_and_by_whom(begin):
 def test_without_a_setting_the_log_is_text_below_the_data_folder(tmp_path):
     log.configure(Settings.load({"REFRESH_DATA_DIR": "elsewhere"}, root=tmp_path), lambda: NOW)
     log.event("tick.skipped", by="x_schedule", reason="closed: waits")
-    text = (tmp_path / "elsewhere/logs/refresh.log").read_text()
+    text = (tmp_path / "elsewhere/log/refresh.log").read_text()
     assert text.startswith("2026-11-22T12:00:00.123Z info tick.skipped pid=")
     assert text.endswith(' by=x_schedule reason="closed: waits"\n')
 
