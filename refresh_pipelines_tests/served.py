@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import requests
 
+from refresh_pipelines.orchestration.instance import open_instance
+from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.dagster_bench import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +49,32 @@ def command(root, *args, **more):
     """Run a command in the root and return what it did; its output is in the assertion if it fails."""
     env = environment(root, **more)
     return subprocess.run(args, cwd=root, env=env, capture_output=True, text=True, timeout=400, check=False)
+
+
+def daemon_of(root, log, **more):
+    """Start `dagster-daemon` in the root, in a session of its own, and return its process."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [".venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"],
+            cwd=root,
+            env=environment(root, **more),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def instance_of(root):
+    """Return the instance of the root, made if need be, and leave this process where and as it was."""
+    settings = Settings.load({"REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}, root=root)
+    before, here = os.environ.get("DAGSTER_HOME"), Path.cwd()
+    try:
+        return open_instance(settings)
+    finally:
+        os.chdir(here)
+        os.environ.pop("DAGSTER_HOME", None)
+        if before is not None:
+            os.environ["DAGSTER_HOME"] = before
 
 
 def free_port():

@@ -8,20 +8,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from refresh_pipelines.orchestration.instance import open_instance
 from refresh_pipelines.sandbox import Sandbox
-from refresh_pipelines.settings import SAMPLES, Settings
+from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines_tests.catalogues import write
 from refresh_pipelines_tests.dagster_bench import wait_until
-from refresh_pipelines_tests.served import command, copied, environment
+from refresh_pipelines_tests.served import command, copied, daemon_of, instance_of
 
 pytestmark = pytest.mark.e2e
 MINUTE = timedelta(minutes=1)
@@ -39,26 +36,10 @@ class Ticking:
         write(root / "mine", {"worldenergy/ticking.yaml": text})
         self.root, self.log = root, root / "daemon.log"
         self.more = {"REFRESH_UPSTREAM": sandbox.base, "REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}
-        settings = Settings.load({"REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}, root=root)
-        before = {name: os.environ.get(name) for name in ("DAGSTER_HOME",)}
-        here = Path.cwd()
-        try:
-            self.instance = open_instance(settings)
-        finally:
-            os.chdir(here)
-            for name, value in before.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        self.instance = instance_of(root)
 
     def start(self):
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [".venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"],
-                cwd=self.root,
-                env=environment(self.root, **self.more),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self.process = daemon_of(self.root, self.log, **self.more)
 
     def signal(self, number):
         """Send a signal to the daemon, its code server and its runs: all that a machine takes with it."""

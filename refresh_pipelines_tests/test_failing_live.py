@@ -11,21 +11,18 @@ import hmac
 import json
 import os
 import signal
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from refresh_pipelines.notices import Notices
-from refresh_pipelines.orchestration.instance import open_instance
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.catalogues import write
 from refresh_pipelines_tests.dagster_bench import Receiver, wait_until
-from refresh_pipelines_tests.served import command, copied, environment
+from refresh_pipelines_tests.served import command, copied, daemon_of, instance_of
 from refresh_pipelines_tests.upstream import Upstream, answer
 
 pytestmark = pytest.mark.e2e
@@ -70,20 +67,12 @@ class Place:
             "REFRESH_WEBHOOK_SECRET": SECRET,
             "DAGSTER_HOME": str(root),
         }
-        self.instance = _instance(root)
+        self.instance = instance_of(root)
         self.notices = Notices(Settings.load(self.more, root=root))
         self.start()
 
     def start(self):
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [".venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"],
-                cwd=self.root,
-                env=environment(self.root, **self.more),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self.process = daemon_of(self.root, self.log, **self.more)
 
     def kill(self):
         """End the daemon, its code server and its runs as a power cut does."""
@@ -119,18 +108,6 @@ class Place:
     def told(self):
         """Return the notices that were taken, each id once, in the order in which they came first."""
         return list({body["event_id"]: body for body in self.receiver.delivered}.values())
-
-
-def _instance(root):
-    settings = Settings.load({"REFRESH_CATALOG": "mine", "DAGSTER_HOME": str(root)}, root=root)
-    before, here = os.environ.get("DAGSTER_HOME"), Path.cwd()
-    try:
-        return open_instance(settings)
-    finally:
-        os.chdir(here)
-        os.environ.pop("DAGSTER_HOME", None)
-        if before is not None:
-            os.environ["DAGSTER_HOME"] = before
 
 
 def live_through(place, *, between, halfway):

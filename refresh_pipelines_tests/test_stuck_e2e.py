@@ -17,7 +17,7 @@ import pytest
 from refresh_pipelines.worker import workers
 from refresh_pipelines_tests.catalogues import write
 from refresh_pipelines_tests.dagster_bench import Receiver, wait_until
-from refresh_pipelines_tests.served import command, copied, environment
+from refresh_pipelines_tests.served import copied, daemon_of, environment, instance_of
 from refresh_pipelines_tests.upstream import Upstream, answer
 
 pytestmark = pytest.mark.e2e
@@ -53,13 +53,7 @@ class Place:
             "DAGSTER_HOME": str(root),
         }
         self.log = root / "daemon.log"
-        assert command(root, ".venv/bin/refresh", "history", **self.more).returncode == 0
-        self.instance = dg.DagsterInstance.from_config(str(self._named_in_full()))
-
-    def _named_in_full(self):
-        config = self.root / "dagster.yaml"
-        config.write_text(config.read_text().replace(" data/dagster", f" {self.root}/data/dagster"))
-        return self.root
+        self.instance = instance_of(root)
 
     def serve(self, handler):
         name = handler.path.split("/")[1].partition(".")[0]
@@ -73,15 +67,7 @@ class Place:
 
     @contextmanager
     def daemon(self):
-        with self.log.open("ab") as output:
-            process = subprocess.Popen(
-                [".venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"],
-                cwd=self.root,
-                env=environment(self.root, **self.more),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        process = daemon_of(self.root, self.log, **self.more)
         try:
             yield
         finally:
