@@ -6,6 +6,7 @@ It may be deleted at the price of what it remembers. Each module keeps its own t
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from pathlib import Path
 from refresh_pipelines.errors import InternalError
 
 _PATIENCE = 30.0
+_PAUSE = 0.01
 # What is known of a source and nobody was told of; a source of the same name begins anew without it.
 _ABOUT_SOURCES = ("pauses", "breakers", "schedule_changes", "drop_sightings")
 
@@ -33,9 +35,23 @@ def ops_store(path: Path, tables: str, patience: float = _PATIENCE) -> Iterator[
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=patience)) as connection, connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection, time.monotonic() + patience)
         connection.executescript(tables)
         yield connection
+
+
+def _write_ahead(connection: sqlite3.Connection, until: float) -> None:
+    # Of processes that turn a new file to WAL at once, SQLite answers some "locked" without waiting (no busy handler
+    # runs where two could wait for each other). The file stays WAL, so this is a matter of its first moments.
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 @contextmanager
