@@ -59,6 +59,11 @@ class Place:
     def __init__(self, root, upstream, receiver, asked):
         copied(root)
         write(root / "mine", {"benin/patient.yaml": SOURCE})
+        # A run whose launch was killed half-way counts as never started after this long, and only then the next may be.
+        settings = root / "dagster.yaml"
+        usual = settings.read_text()
+        settings.write_text(usual.replace("start_timeout_seconds: 180", "start_timeout_seconds: 60"))
+        assert settings.read_text() != usual
         self.root, self.log, self.asked, self.receiver = root, root / "daemon.log", asked, receiver
         self.more = {
             "REFRESH_UPSTREAM": upstream.base,
@@ -122,8 +127,8 @@ def live_through(place, *, between, halfway):
     while place.failures() < 4:  # ticks go on meanwhile
         assert place.refresh("run", "patient").returncode == 1
     between()
-    wait_until(lambda: place.failures() >= 5, 180, "the fifth failure")
-    wait_until(place.at_rest, 60, "the run of the fifth failure to end")
+    wait_until(lambda: place.failures() >= 5, 300, "the fifth failure")
+    wait_until(place.at_rest, 240, "the run of the fifth failure to end")
     between()
     reason = wait_until(place.skip, 180, "a tick that the breaker holds back")
     before = len(place.asked.times)
@@ -133,7 +138,7 @@ def live_through(place, *, between, halfway):
     halfway()
     between()
     probe = wait_until(lambda: place.good("probe"), 240, "a good probe")
-    wait_until(place.at_rest, 60, "what goes on after the probe")
+    wait_until(place.at_rest, 240, "what goes on after the probe")
     between()
     wait_until(lambda: [one["event"] for one in place.told()][-1:] == ["incident.recovered"], 120, "the recovery")
     wait_until(lambda: len(place.runs("schedule")) > 2 and place.at_rest(), 180, "the tick after it")
