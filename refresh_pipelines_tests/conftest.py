@@ -30,6 +30,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Some machines set it, users do not: every process a test starts would compile all modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Tests make and delete tens of thousands of small files, and databases that sync each step to the disk.
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 4 * 1024**3
+
 _LOOPBACK = {"localhost", "::1", "0.0.0.0", "::", ""}
 _refused: list[str] = []
 
@@ -137,6 +141,14 @@ def ran(record_property: Callable[[str, object], None]) -> Callable[[str, str], 
 
 # Minutes of waiting each: begun last, one of them would be what everybody waits for.
 _LONGEST = ("test_failing_live.py", "test_stuck_e2e.py", "test_e2e.py", "test_dead_host.py")
+
+
+def pytest_configure() -> None:
+    """Keep the folders of tests in memory where there is plenty that programs may be started from."""
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+        room = os.statvfs(_MEMORY)
+        if room.f_bavail * room.f_frsize >= _ENOUGH and not room.f_flag & os.ST_NOEXEC:
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
