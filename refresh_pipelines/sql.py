@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
 from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class Result(Protocol):
+    """What a statement gave."""
+
+    @property
+    def description(self) -> Sequence[Any] | None:
+        """For each column a sequence that begins with its name."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows; of INSERT, UPDATE and DELETE one row with the number of rows they touched."""
+
+
+class Connection(Protocol):
+    """What the warehouses ask of a connection: DuckDB's own, and PostgreSQL's in the same manner.
+
+    Values are `?` with a list, or `$name` with a dictionary.
+    """
+
+    def execute(self, statement: str, values: Any = None, /) -> Result:
+        """Run a statement."""
 
 
 def quote(name: str) -> str:
@@ -26,7 +47,7 @@ def columns(names: list[str] | tuple[str, ...], prefix: str = "") -> str:
     return ", ".join(f"{prefix}{quote(name)}" for name in names)
 
 
-def first_row(connection: duckdb.DuckDBPyConnection, statement: str, values: object = None) -> tuple[Any, ...] | None:
+def first_row(connection: Connection, statement: str, values: object = None) -> tuple[Any, ...] | None:
     """Run a statement to its end and return its first row.
 
     DuckDB 2 refuses further work on a connection whose last result was not read to the end, so

@@ -251,7 +251,7 @@ def test_force_reads_all_files_of_the_day_that_are_still_there(bench):
     gone = bench.put("b.csv", csv(["y", 1, "t"]))
     bench.refresh(SPEC, DAY)
     gone.unlink()
-    with bench.warehouse._writing() as (connection, _):
+    with bench.warehouse.writing_alone() as (connection, _):
         connection.execute("UPDATE raw.mini SET n = 99 WHERE k = 'x'")
     assert bench.refresh(SPEC, DAY, force=True).counts == Counts(fetched=1, updated=1)
 
@@ -338,7 +338,7 @@ def test_a_missing_folder_fails_the_refresh(bench):
 def test_a_dropped_table_is_loaded_anew(bench):
     bench.put("a.csv", csv(["x", 1, "t"]))
     bench.refresh(SPEC, DAY)
-    with bench.warehouse._writing() as (connection, _):
+    with bench.warehouse.writing_alone() as (connection, _):
         connection.execute("DROP TABLE raw.mini")
         connection.execute("DELETE FROM refresh.tables")
     assert bench.refresh(SPEC, DAY).counts == Counts(fetched=1, added=1)

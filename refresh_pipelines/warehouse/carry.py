@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import duckdb
-
 from refresh_pipelines.errors import SpecChanged
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.sql import Connection, first_row, quote
 from refresh_pipelines.warehouse.ledger import rename_files
 from refresh_pipelines.warehouse.state import exists
 
@@ -17,7 +15,7 @@ def old_names(spec: SourceSpec) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != spec.source]
 
 
-def left_by(connection: duckdb.DuckDBPyConnection, names: list[str]) -> list[str]:
+def left_by(connection: Connection, names: list[str]) -> list[str]:
     """Return those of the names under which something was loaded."""
     if not names or not exists(connection, "refresh", "load_state"):
         return []
@@ -25,7 +23,7 @@ def left_by(connection: duckdb.DuckDBPyConnection, names: list[str]) -> list[str
     return [name for (name,) in connection.execute(query, [names]).fetchall()]
 
 
-def carry_over(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> bool:
+def carry_over(connection: Connection, spec: SourceSpec) -> bool:
     """Give the rows, load states and table of a source's old name to the source; return whether there were any.
 
     Raises:
@@ -51,12 +49,12 @@ def carry_over(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> bool:
     return True
 
 
-def _tables_of(connection: duckdb.DuckDBPyConnection, source: str) -> list[str]:
+def _tables_of(connection: Connection, source: str) -> list[str]:
     query = 'SELECT DISTINCT "table" FROM refresh.load_state WHERE source = ? AND "table" <> \'\''
     return [table for (table,) in connection.execute(query, [source]).fetchall()]
 
 
-def _rename_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, old: str) -> None:
+def _rename_table(connection: Connection, spec: SourceSpec, old: str) -> None:
     """Let a table that is named after its source follow the name."""
     new, keep = spec.raw_table, f"Write `table: {old}` into the YAML."
     if exists(connection, "raw", old):
@@ -75,7 +73,8 @@ def _rename_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, old: 
     declared = {name: getattr(spec, name) for name in SourceSpec.model_fields}
     before = SourceSpec(**{**declared, "table": old}).spec_hash
     connection.execute(
-        'UPDATE refresh.load_state SET "table" = $new, spec_hash = if(spec_hash = $before, $after, spec_hash)'
+        'UPDATE refresh.load_state SET "table" = $new, spec_hash = CASE WHEN spec_hash = $before THEN $after'
+        " ELSE spec_hash END"
         ' WHERE source = $old AND "table" = $old',
         {"new": new, "old": old, "before": before, "after": spec.spec_hash},
     )

@@ -7,12 +7,10 @@ bytes, writes nothing at all; when the upstream was last asked stands in Dagster
 
 from __future__ import annotations
 
-import duckdb
-
-from refresh_pipelines.sql import quote
+from refresh_pipelines.sql import Connection, quote
 
 COMPLETION = """
-CREATE VIEW IF NOT EXISTS refresh.completion AS
+CREATE OR REPLACE VIEW refresh.completion AS
 SELECT source, nullif("partition", '') AS "partition", 'raw.' || "table" AS table_name, outcome, data_version,
     "rows", run_id, committed_at AS completed_at, changed_at
 FROM refresh.load_state;
@@ -21,7 +19,7 @@ COMMENT ON VIEW refresh.completion IS
 """
 
 
-def add_rows(connection: duckdb.DuckDBPyConnection, tables: list[str]) -> None:
+def add_rows(connection: Connection, tables: list[str]) -> None:
     """Give load states of an earlier version the number of their rows; `tables` are those that refreshes have made."""
     connection.execute('ALTER TABLE refresh.load_state ADD COLUMN "rows" BIGINT DEFAULT 0')
     for table in tables:

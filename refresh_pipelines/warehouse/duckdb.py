@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import duckdb
 
-from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import ContractViolation, InternalError, WarehouseBusy
 from refresh_pipelines.limit import interruptible
-from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import told
-from refresh_pipelines.warehouse.base import Commit, LoadState, Merged, Remains
-from refresh_pipelines.warehouse.carry import carry_over, left_by, old_names
-from refresh_pipelines.warehouse.ledger import read_files, write_files
-from refresh_pipelines.warehouse.leftovers import find_remains, loaded_sources, remove
+from refresh_pipelines.sql import Connection, told
 from refresh_pipelines.warehouse.lock import held
-from refresh_pipelines.warehouse.merge import merge
 from refresh_pipelines.warehouse.select import write_result
-from refresh_pipelines.warehouse.state import ensure_state_tables, read_states, write_state
-from refresh_pipelines.warehouse.tables import ensure_table
+from refresh_pipelines.warehouse.state import ensure_state_tables
+from refresh_pipelines.warehouse.store import Found, SqlWarehouse
 
 _HELD = re.compile(r"Could not set lock on file|different configuration than existing connections")
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
 # DuckDB takes `raw.x` for a table of the catalogue that is named after the file.
 _SCHEMAS = ("raw", "refresh", "history", "quarantine")
 _POLL = 0.1
-Found = TypeVar("Found")
 
 
-class DuckDBWarehouse:
+class DuckDBWarehouse(SqlWarehouse):
     """A warehouse in the DuckDB file `path`.
 
     DuckDB keeps every other process out while one writes, and a writer out while others read, so a
@@ -46,87 +37,21 @@ class DuckDBWarehouse:
     def __init__(self, path: Path, lock_timeout: float) -> None:
         self.path, self.lock_timeout = path, lock_timeout
 
-    def states(self, source: str, table: str = "") -> tuple[dict[str, LoadState], float]:
-        """See `Warehouse.states`."""
+    def _look(self, ask: Callable[[Connection], Found], nothing: Found) -> tuple[Found, float]:
         if not self.path.exists():
-            return {}, 0.0
+            return nothing, 0.0
         with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
-            return read_states(connection, source, table), wait
+            return ask(connection), wait
 
-    def commit(self, commit: Commit) -> Merged:
-        """See `Warehouse.commit`."""
-        return self.commit_all([commit])[0]
-
-    def commit_all(self, commits: Sequence[Commit]) -> list[Merged]:
-        """See `Warehouse.commit_all`."""
-        out = []
-        tables: dict[str, str] = {}
-        with self._writing() as (connection, wait):
-            for commit in commits:
-                spec = commit.spec
-                tables[spec.source] = tables.get(spec.source) or ensure_table(connection, spec)
-                merged = merge(connection, commit, wait, tables[spec.source])
-                merged = replace(merged, state=replace(merged.state, table=spec.raw_table))
-                out.append(merged)
-                write_files(connection, commit.files)
-            write_state(connection, *(merged.state for merged in out))
-            for commit in commits:
-                commit.progress("merged")
-        return out
-
-    def touch(self, state: LoadState) -> float:
-        """See `Warehouse.touch`."""
-        with self._writing() as (connection, wait):
-            write_state(connection, state)
-        return wait
-
-    def files(
-        self, source: str, table: str, keys: Sequence[str] = (), sha256: Sequence[str] = ()
-    ) -> tuple[list[FileEntry], float]:
-        """See `Warehouse.files`."""
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Connection, float]]:
+        """See `SqlWarehouse.reading`. Nothing is made where there is no file."""
         if not self.path.exists():
-            return [], 0.0
+            raise InternalError(
+                f"there is no warehouse {self.path}", todo="Refresh a source first, or correct REFRESH_WAREHOUSE."
+            )
         with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
-            return read_files(connection, source, table, keys, sha256), wait
-
-    def record_files(self, entries: Sequence[FileEntry]) -> float:
-        """See `Warehouse.record_files`."""
-        with self._writing() as (connection, wait):
-            write_files(connection, entries)
-        return wait
-
-    def adopt(self, spec: SourceSpec) -> bool:
-        """See `Warehouse.adopt`."""
-        names = old_names(spec)
-        found: list[str] = self._look(lambda connection: left_by(connection, names), []) if names else []
-        if not found:
-            return False
-        with self._writing() as (connection, _):
-            return carry_over(connection, spec)
-
-    def sources(self) -> set[str]:
-        """See `Warehouse.sources`."""
-        return self._look(loaded_sources, set())
-
-    def remains(self, source: str) -> Remains:
-        """See `Warehouse.remains`."""
-        return self._look(lambda connection: find_remains(connection, source), Remains(source))
-
-    def retire(self, source: str) -> Remains:
-        """See `Warehouse.retire`."""
-        if not self.path.exists():
-            return Remains(source)
-        with self._writing() as (connection, _):
-            remains = find_remains(connection, source)
-            remove(connection, remains)
-        return remains
-
-    def _look(self, ask: Callable[[duckdb.DuckDBPyConnection], Found], nothing: Found) -> Found:
-        """Return an answer of the warehouse, or `nothing` where none exists yet."""
-        if not self.path.exists():
-            return nothing
-        with self._open(read_only=True) as (connection, _), told(f"the warehouse {self.path.name}"):
-            return ask(connection)
+            yield connection, wait
 
     def select(self, query: str, tables: Collection[str], path: Path) -> float:
         """See `Warehouse.select`."""
@@ -146,8 +71,19 @@ class DuckDBWarehouse:
             result = connection.execute(statement)
             return [column[0] for column in result.description or ()], result.fetchall()
 
+    def copy_file(self, target: Path) -> None:
+        """Copy the file as it is between two commits, which wait meanwhile.
+
+        Raises:
+            WarehouseBusy: somebody held it for longer than the lock's timeout.
+            OSError: the copy cannot be written.
+        """
+        with self._open() as (connection, _), told(f"the warehouse {self.path.name}"):
+            connection.execute("CHECKPOINT")  # what a killed process has left in its log beside it
+            shutil.copyfile(self.path, target)
+
     @contextmanager
-    def _writing(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
+    def _writing(self, tables: Collection[str] | None) -> Iterator[tuple[Connection, float]]:  # noqa: ARG002 - one writer
         with (
             self._open() as (connection, wait),
             told(f"the warehouse {self.path.name}"),

@@ -1,4 +1,4 @@
-"""The file ledger in schema `refresh` of a DuckDB warehouse: what became of each version of each dropped file."""
+"""The file ledger in schema `refresh` of the warehouse: what became of each version of each dropped file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from operator import attrgetter
 
-import duckdb
-
 from refresh_pipelines.drop.ledger import FileEntry
-from refresh_pipelines.sql import columns
+from refresh_pipelines.sql import Connection, columns
+from refresh_pipelines.warehouse.dialect import dialect_of
 from refresh_pipelines.warehouse.state import exists
 
 _NAMES = tuple(field.name for field in fields(FileEntry))
@@ -27,7 +26,7 @@ _HOLDING = ("loaded", "unchanged", "duplicate")
 
 
 def read_files(
-    connection: duckdb.DuckDBPyConnection, source: str, table: str, keys: Sequence[str], sha256: Sequence[str]
+    connection: Connection, source: str, table: str, keys: Sequence[str], sha256: Sequence[str]
 ) -> list[FileEntry]:
     """Return the entries of files of these keys, and those with these contents; see `Warehouse.files`."""
     if not exists(connection, "refresh", "file_ledger"):
@@ -42,11 +41,25 @@ def read_files(
     return entries if exists(connection, "raw", table) else [e for e in entries if e.status == "refused"]
 
 
-def write_files(connection: duckdb.DuckDBPyConnection, entries: Sequence[FileEntry]) -> None:
+def all_files(connection: Connection) -> list[FileEntry]:
+    """Return every entry, in the order of its key."""
+    if not exists(connection, "refresh", "file_ledger"):
+        return []
+    entries = connection.execute(f"SELECT {columns(_NAMES)} FROM refresh.file_ledger").fetchall()  # noqa: S608
+    return sorted((FileEntry(*row) for row in entries), key=lambda entry: (entry.source, entry.key, entry.version))
+
+
+def ensure_ledger(connection: Connection) -> None:
+    """Create the ledger unless it is there."""
+    if not exists(connection, "refresh", "file_ledger"):
+        connection.execute(_TABLE)
+
+
+def write_files(connection: Connection, entries: Sequence[FileEntry]) -> None:
     """Insert or replace entries; earlier versions of a file that was loaded become `replaced`."""
     if not entries:
         return
-    connection.execute(_TABLE)
+    ensure_ledger(connection)
     loaded = [entry.key for entry in entries if entry.status == "loaded"]
     if loaded:
         connection.execute(
@@ -54,20 +67,20 @@ def write_files(connection: duckdb.DuckDBPyConnection, entries: Sequence[FileEnt
             " AND status IN (SELECT unnest(?))",
             [entries[0].source, loaded, list(_HOLDING)],
         )
-    row = f"({', '.join('?' for _ in _NAMES)})"
+    dialect = dialect_of(connection)
     for first in range(0, len(entries), _AT_ONCE):
         some = entries[first : first + _AT_ONCE]
-        statement = f"INSERT OR REPLACE INTO refresh.file_ledger ({columns(_NAMES)}) VALUES "  # noqa: S608
-        connection.execute(statement + ", ".join(row for _ in some), [v for entry in some for v in _VALUES(entry)])
+        statement = dialect.replace("refresh.file_ledger", _NAMES, ("source", "key", "version"), len(some))
+        connection.execute(statement, [v for entry in some for v in _VALUES(entry)])
 
 
-def rename_files(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
+def rename_files(connection: Connection, old: str, new: str) -> None:
     """Give the entries of a source's old name to the source."""
     if exists(connection, "refresh", "file_ledger"):
         connection.execute("UPDATE refresh.file_ledger SET source = ? WHERE source = ?", [new, old])
 
 
-def remove_files(connection: duckdb.DuckDBPyConnection, source: str) -> None:
+def remove_files(connection: Connection, source: str) -> None:
     """Delete a source's entries."""
     if exists(connection, "refresh", "file_ledger"):
         connection.execute("DELETE FROM refresh.file_ledger WHERE source = ?", [source])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import duckdb
-
-from refresh_pipelines.sql import first_row, quote
+from refresh_pipelines.sql import Connection, first_row, quote
 from refresh_pipelines.warehouse.base import Holding, Remains
 from refresh_pipelines.warehouse.ledger import remove_files
 from refresh_pipelines.warehouse.state import exists, made_tables
 
 
-def find_remains(connection: duckdb.DuckDBPyConnection, source: str) -> Remains:
+def find_remains(connection: Connection, source: str) -> Remains:
     """Count the load states and rows of a source; see `Warehouse.remains`."""
     if not exists(connection, "refresh", "load_state"):
         return Remains(source)
@@ -23,7 +21,7 @@ def find_remains(connection: duckdb.DuckDBPyConnection, source: str) -> Remains:
     return Remains(source, len(states), mine)
 
 
-def remove(connection: duckdb.DuckDBPyConnection, remains: Remains) -> None:
+def remove(connection: Connection, remains: Remains) -> None:
     """Delete a source's rows and load states; drop the tables in which no other row is left."""
     for holding in remains.holdings:
         if holding.others:
@@ -36,7 +34,7 @@ def remove(connection: duckdb.DuckDBPyConnection, remains: Remains) -> None:
     remove_files(connection, remains.source)
 
 
-def loaded_sources(connection: duckdb.DuckDBPyConnection) -> set[str]:
+def loaded_sources(connection: Connection) -> set[str]:
     """Return the names of all sources that have load state or rows; see `Warehouse.sources`."""
     if not exists(connection, "refresh", "load_state"):
         return set()
@@ -45,7 +43,7 @@ def loaded_sources(connection: duckdb.DuckDBPyConnection) -> set[str]:
     return {name for query in queries for (name,) in connection.execute(query).fetchall() if name}
 
 
-def _holding(connection: duckdb.DuckDBPyConnection, source: str, table: str) -> Holding:
-    query = f"SELECT count(*) FILTER (_source = ?), count(*) FROM raw.{quote(table)}"  # noqa: S608 - quoted identifier
+def _holding(connection: Connection, source: str, table: str) -> Holding:
+    query = f"SELECT count(*) FILTER (WHERE _source = ?), count(*) FROM raw.{quote(table)}"  # noqa: S608 - quoted identifier
     rows, all_rows = first_row(connection, query, [source]) or (0, 0)
     return Holding(table, int(rows), int(all_rows - rows))

@@ -1,23 +1,21 @@
-"""The merge itself, inside an open transaction of DuckDB, with exact counts."""
+"""The merge itself, inside an open transaction, with exact counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-
-import duckdb
 
 from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import ContractViolation, InternalError
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import columns, first_row, quote
+from refresh_pipelines.sql import Connection, columns, first_row, quote
 from refresh_pipelines.warehouse.base import Commit, Merged
+from refresh_pipelines.warehouse.dialect import dialect_of
 from refresh_pipelines.warehouse.tables import ensure_table
 
 
-def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, table: str = "") -> Merged:
+def merge(connection: Connection, commit: Commit, wait: float, table: str = "") -> Merged:
     """Bring the partition to what is staged and return what that took.
 
     Args:
@@ -31,18 +29,13 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, ta
     """
     spec, staged = commit.spec, commit.staged
     table = table or ensure_table(connection, spec)
-    connection.register("staged", staged.table())
-    try:
+    with dialect_of(connection).stage(connection, spec, staged):
         step = _Step(connection, commit, table)
         step.refuse_foreign_rows()
         step.refuse_lost_values()
         deleted = step.delete_vanished() if spec.replaces else step.delete_replaced(commit.files)
         updated = step.update_changed()
         added = step.insert_new()
-    finally:
-        # In an aborted transaction this fails too, and would hide why it was aborted.
-        with suppress(duckdb.Error):
-            connection.unregister("staged")
     counts = Counts(
         fetched=staged.fetched,
         added=added,
@@ -75,7 +68,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit, wait: float, ta
 class _Step:
     """The statements of one merge. `t` is the table, `s` the staged rows."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, commit: Commit, table: str) -> None:
+    def __init__(self, connection: Connection, commit: Commit, table: str) -> None:
         self.connection, self.table = connection, table
         self.spec: SourceSpec = commit.spec
         self.partition, self.state = commit.partition, commit.state
@@ -93,9 +86,10 @@ class _Step:
         if self.spec.replaces:
             foreign += " OR t._partition IS DISTINCT FROM $partition"
             values["partition"] = self.partition
+        order = ", ".join(str(number + 1) for number in range(2 + len(self.spec.merge_key)))
         query = (
             f"SELECT t._source, t._partition, {columns(self.spec.merge_key, 't.')} FROM {self.table} t"  # noqa: S608
-            f" JOIN staged s ON {self.same_key} WHERE {foreign} ORDER BY ALL LIMIT 1"
+            f" JOIN staged s ON {self.same_key} WHERE {foreign} ORDER BY {order} LIMIT 1"
         )
         row = first_row(self.connection, query, values)
         if row:
@@ -117,7 +111,8 @@ class _Step:
             values = {"source": self.spec.source, "partition": self.partition}
             lost_query = f"{known} EXCEPT SELECT DISTINCT {quote(name)} FROM staged"  # noqa: S608 - quoted identifiers
             query = (
-                f"SELECT (SELECT count(*) FROM ({known})), count(*), list(v ORDER BY v)[:5] FROM ({lost_query}) l(v)"  # noqa: S608
+                f"SELECT (SELECT count(*) FROM ({known}) k), count(*), (array_agg(v ORDER BY v))[1:5]"  # noqa: S608
+                f" FROM ({lost_query}) l(v)"
             )
             before, lost, examples = first_row(self.connection, query, values) or (0, 0, [])
             if lost * 100 > before * int(share.rstrip("%")):

@@ -1,22 +1,19 @@
-"""Load state in schema `refresh` of a DuckDB warehouse."""
+"""Load state in schema `refresh` of the warehouse."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
 
-import duckdb
-
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.sql import columns, first_row, quote
+from refresh_pipelines.sql import Connection, first_row, quote
 from refresh_pipelines.warehouse.base import LoadState
 from refresh_pipelines.warehouse.completion import COMPLETION, add_rows
+from refresh_pipelines.warehouse.dialect import dialect_of
 
 _NAMES = [field.name for field in fields(LoadState)]
 _AT_ONCE = 100
 _STATE_TABLES = """
-CREATE SCHEMA IF NOT EXISTS refresh;
-CREATE SCHEMA IF NOT EXISTS raw;
 CREATE TABLE IF NOT EXISTS refresh.load_state (
     source VARCHAR NOT NULL, "partition" VARCHAR NOT NULL, spec_hash VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
     outcome VARCHAR NOT NULL, counts JSON NOT NULL, raw_sha256 VARCHAR NOT NULL, content_hash VARCHAR NOT NULL,
@@ -28,34 +25,41 @@ CREATE TABLE IF NOT EXISTS refresh.tables ("table" VARCHAR PRIMARY KEY, merge_ke
 """
 
 
-def ensure_state_tables(connection: duckdb.DuckDBPyConnection) -> None:
+def ensure_state_tables(connection: Connection) -> None:
     """Create schemas and state tables that are not there yet, and bring those of an earlier version up to date."""
-    if _are_current(connection):
+    if is_current(connection):
         return  # the usual case; each CREATE IF NOT EXISTS costs as much as a small merge
+    for schema in ("refresh", "raw"):
+        known = f"SELECT 1 FROM {dialect_of(connection).schemas} s WHERE schema_name = ?"  # noqa: S608 - own text
+        # Asked first: PostgreSQL wants a right for CREATE SCHEMA also where there is nothing to create.
+        if first_row(connection, known, [schema]) is None:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     connection.execute(_STATE_TABLES)
-    query = "SELECT 1 FROM duckdb_columns() WHERE schema_name = 'refresh' AND table_name = 'load_state'"
-    if first_row(connection, f"{query} AND column_name = 'table'") is None:
+    known_columns = {name for name, *_ in columns_of(connection, "refresh", "load_state")}
+    if "table" not in known_columns:
         connection.execute("ALTER TABLE refresh.load_state ADD COLUMN \"table\" VARCHAR DEFAULT ''")
         _find_tables(connection)
-    if first_row(connection, f"{query} AND column_name = 'rows'") is None:
+    if "rows" not in known_columns:
         add_rows(connection, made_tables(connection))
     connection.execute(COMPLETION)
 
 
-def _are_current(connection: duckdb.DuckDBPyConnection) -> bool:
+def is_current(connection: Connection) -> bool:
+    """Whether the state tables are there, and as this version wants them."""
     newest = (
         "(('load_state', 'table'), ('load_state', 'rows'), ('tables', 'merge_key'), ('completion', 'completed_at'))"
     )
+    dialect = dialect_of(connection)
     found = first_row(
         connection,
-        "SELECT (SELECT count(*) FROM duckdb_columns() WHERE schema_name = 'refresh' AND NOT internal"  # noqa: S608
+        f"SELECT (SELECT count(*) FROM {dialect.columns} c WHERE schema_name = 'refresh'"  # noqa: S608 - own text
         f" AND (table_name, column_name) IN {newest}),"
-        " (SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'raw' AND database_name = current_database())",
+        f" (SELECT count(*) FROM {dialect.schemas} s WHERE schema_name = 'raw')",
     )
     return found == (4, 1)
 
 
-def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:
+def _find_tables(connection: Connection) -> None:
     """Write into load states of an earlier version in which table the rows of their source lie."""
     for table in made_tables(connection):
         writers = f"SELECT DISTINCT _source FROM raw.{quote(table)}"  # noqa: S608 - quoted identifier
@@ -63,16 +67,16 @@ def _find_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(statement, [table, table])
 
 
-def made_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+def made_tables(connection: Connection) -> list[str]:
     """Return the names of the raw tables that refreshes have made and that are still there."""
     query = (
-        'SELECT table_name FROM duckdb_tables() JOIN refresh.tables ON "table" = table_name'
+        f'SELECT table_name FROM {dialect_of(connection).tables} d JOIN refresh.tables r ON r."table" = d.table_name'  # noqa: S608
         " WHERE schema_name = 'raw' ORDER BY table_name"
     )
     return [name for (name,) in connection.execute(query).fetchall()]
 
 
-def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str = "") -> dict[str, LoadState]:
+def read_states(connection: Connection, source: str, table: str = "") -> dict[str, LoadState]:
     """Return the load states of a source by partition key ("" without partitions); see `Warehouse.states`."""
     if not exists(connection, "refresh", "load_state") or (table and not exists(connection, "raw", table)):
         return {}
@@ -88,20 +92,28 @@ def read_states(connection: duckdb.DuckDBPyConnection, source: str, table: str =
     return states
 
 
-def exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+def exists(connection: Connection, schema: str, table: str) -> bool:
     """Whether a table is there."""
-    query = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
+    query = f"SELECT 1 FROM {dialect_of(connection).tables} d WHERE schema_name = ? AND table_name = ?"  # noqa: S608
     return first_row(connection, query, [schema, table]) is not None
 
 
-def write_state(connection: duckdb.DuckDBPyConnection, *states: LoadState) -> None:
+def columns_of(connection: Connection, schema: str, table: str) -> list[tuple[str, str, str | None]]:
+    """Return name, type and comment of each column of a table or view, in their order; none if it is not there."""
+    query = (
+        f"SELECT column_name, data_type, comment FROM {dialect_of(connection).columns} c"  # noqa: S608 - own text
+        " WHERE schema_name = ? AND table_name = ? ORDER BY column_index"
+    )
+    return connection.execute(query, [schema, table]).fetchall()
+
+
+def write_state(connection: Connection, *states: LoadState) -> None:
     """Insert or replace load states, each of another partition."""
-    row = f"({', '.join('?' for _ in _NAMES)})"
+    dialect = dialect_of(connection)
     for first in range(0, len(states), _AT_ONCE):
         # Several rows in one statement take a twentieth of the time that as many statements do.
         some = states[first : first + _AT_ONCE]
-        rows = ", ".join(row for _ in some)
-        statement = f"INSERT OR REPLACE INTO refresh.load_state ({columns(_NAMES)}) VALUES {rows}"  # noqa: S608 - own column names
+        statement = dialect.replace("refresh.load_state", _NAMES, ("source", "partition"), len(some))
         connection.execute(statement, [value for state in some for value in _values(state)])
 
 

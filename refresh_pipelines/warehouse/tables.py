@@ -1,40 +1,25 @@
-"""Raw tables in DuckDB: declared columns first, the five load columns last, and how they follow a changed YAML."""
+"""Raw tables: declared columns first, the five load columns last, and how they follow a changed YAML."""
 
 from __future__ import annotations
 
-import duckdb
+from collections.abc import Mapping, Sequence
 
 from refresh_pipelines.errors import SpecChanged
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.sql import columns, first_row, quote
-from refresh_pipelines.warehouse.state import exists
+from refresh_pipelines.sql import Connection, columns, first_row, quote
+from refresh_pipelines.warehouse.dialect import dialect_of
+from refresh_pipelines.warehouse.state import columns_of, exists
 
-_TYPES = {
-    "text": "VARCHAR",
-    "int": "INTEGER",
-    "bigint": "BIGINT",
-    "double": "DOUBLE",
-    "bool": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMP",
-    "timestamptz": "TIMESTAMP WITH TIME ZONE",
-    "json": "JSON",
-}
 LOAD_COLUMNS = {
-    "_source": "VARCHAR",
-    "_partition": "VARCHAR",
-    "_first_seen_at": "TIMESTAMP WITH TIME ZONE",
-    "_updated_at": "TIMESTAMP WITH TIME ZONE",
-    "_run_id": "VARCHAR",
+    "_source": "text",
+    "_partition": "text",
+    "_first_seen_at": "timestamptz",
+    "_updated_at": "timestamptz",
+    "_run_id": "text",
 }
 
 
-def sql_type(declared: str) -> str:
-    """Return the DuckDB type of a declared type, as DuckDB itself writes it."""
-    return declared.upper() if declared.startswith("decimal") else _TYPES[declared]
-
-
-def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str:
+def ensure_table(connection: Connection, spec: SourceSpec) -> str:
     """Create the raw table or add new nullable columns to it; return its quoted name.
 
     Raises:
@@ -43,16 +28,11 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     """
     name = f"raw.{quote(spec.raw_table)}"
     _refuse_moved(connection, spec)
-    existing = dict(
-        connection.execute(
-            "SELECT column_name, data_type FROM duckdb_columns()"
-            " WHERE schema_name = 'raw' AND table_name = ? ORDER BY column_index",
-            [spec.raw_table],
-        ).fetchall()
-    )
-    declared = {column: sql_type(spec.columns[column].type) for column in spec.columns}
+    existing = {column: kind for column, kind, _ in columns_of(connection, "raw", spec.raw_table)}
+    dialect = dialect_of(connection)
+    declared = {name: dialect.type(column.type) for name, column in spec.columns.items()}
     if not existing:
-        _create(connection, name, spec, declared)
+        _create(connection, spec, declared)
         _describe(connection, name, spec)
         return name
     key = first_row(connection, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [spec.raw_table])
@@ -62,40 +42,47 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> str
     if problems:
         raise _unfit(connection, spec, problems)
     added = [column for column in declared if column not in existing]
-    if added:
+    if added and dialect.widens:
+        parts = ", ".join(f"ADD COLUMN {quote(column)} {declared[column]}" for column in added)
+        connection.execute(f"ALTER TABLE {name} {parts}")
+    elif added:
         _rebuild(connection, name, spec, existing, declared)
     _describe(connection, name, spec)
     return name
 
 
-def _create(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec, declared: dict[str, str]) -> None:
-    parts = [
-        f"{quote(column)} {kind}{' NOT NULL' if column in spec.merge_key else ''}" for column, kind in declared.items()
-    ]
-    parts += [f"{quote(column)} {kind}" for column, kind in LOAD_COLUMNS.items()]
-    connection.execute(f"CREATE TABLE {name} ({', '.join(parts)})")
-    connection.execute(
-        'INSERT OR REPLACE INTO refresh.tables ("table", merge_key) VALUES (?, ?)',
-        [spec.raw_table, list(spec.merge_key)],
-    )
+def _create(connection: Connection, spec: SourceSpec, declared: dict[str, str]) -> None:
+    load = {column: dialect_of(connection).type(kind) for column, kind in LOAD_COLUMNS.items()}
+    create_table(connection, spec.raw_table, {**declared, **load}, spec.merge_key)
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, name: str, spec: SourceSpec) -> None:
+def create_table(connection: Connection, table: str, kinds: Mapping[str, str], key: Sequence[str]) -> None:
+    """Create a raw table of columns with the database's own types, and remember that a refresh has made it."""
+    dialect = dialect_of(connection)
+    parts = [f"{quote(column)} {kind}{' NOT NULL' if column in key else ''}" for column, kind in kinds.items()]
+    parts += [f"UNIQUE ({columns(tuple(key))})"] if dialect.unique else []
+    connection.execute(f"CREATE TABLE raw.{quote(table)} ({', '.join(parts)})")
+    connection.execute(dialect.replace("refresh.tables", ("table", "merge_key"), ("table",), 1), [table, list(key)])
+
+
+def _describe(connection: Connection, name: str, spec: SourceSpec) -> None:
     """Carry descriptions and units into the database, where a person with only SQL will look."""
     known = _comments(connection, spec.raw_table)
-    connection.execute(f"COMMENT ON TABLE {name} IS {_literal(spec.description)}")
+    asked = dialect_of(connection).table_comment
+    if not asked or first_row(connection, asked, [spec.raw_table]) != (spec.description,):
+        connection.execute(f"COMMENT ON TABLE {name} IS {literal(spec.description)}")
     for column, declared in spec.columns.items():
         text = f"{declared.description} [{declared.unit}]".lstrip() if declared.unit else declared.description
         if text != (known.get(column) or ""):
-            connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {_literal(text)}")
+            connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(text)}")
 
 
-def _comments(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str | None]:
-    query = "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'raw' AND table_name = ?"
-    return dict(connection.execute(query, [table]).fetchall())
+def _comments(connection: Connection, table: str) -> dict[str, str | None]:
+    return {column: comment for column, _, comment in columns_of(connection, "raw", table)}
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Return text as SQL writes it."""
     # COMMENT takes no parameters; a doubled quote is the whole of SQL's escaping.
     return "'" + text.replace("'", "''") + "'"
 
@@ -108,7 +95,7 @@ def _not_ours(spec: SourceSpec) -> SpecChanged:
     )
 
 
-def _refuse_moved(connection: duckdb.DuckDBPyConnection, spec: SourceSpec) -> None:
+def _refuse_moved(connection: Connection, spec: SourceSpec) -> None:
     """Stop before a source whose `table` was changed lies half in one table and half in another."""
     query = 'SELECT DISTINCT "table" FROM refresh.load_state WHERE source = ? AND "table" NOT IN (?, \'\') ORDER BY 1'
     for (old,) in connection.execute(query, [spec.source, spec.raw_table]).fetchall():
@@ -131,7 +118,7 @@ def _mend(sources: list[str]) -> str:
     )
 
 
-def _unfit(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, problems: list[str]) -> SpecChanged:
+def _unfit(connection: Connection, spec: SourceSpec, problems: list[str]) -> SpecChanged:
     """Return the error that names also the other sources of the table: their rows keep it as it is."""
     query = f"SELECT DISTINCT _source FROM raw.{quote(spec.raw_table)} WHERE _source <> ? ORDER BY 1"  # noqa: S608 - quoted
     others = [source for (source,) in connection.execute(query, [spec.source]).fetchall()]
@@ -166,7 +153,7 @@ def _plain(kind: str) -> str:
 
 
 def _rebuild(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     name: str,
     spec: SourceSpec,
     existing: dict[str, str],
@@ -178,9 +165,9 @@ def _rebuild(
     comments = _comments(connection, spec.raw_table)
     old = f"raw.{quote('_old_' + spec.raw_table)}"
     connection.execute(f"ALTER TABLE {name} RENAME TO {quote('_old_' + spec.raw_table)}")
-    _create(connection, name, spec, {**declared, **kept})
+    _create(connection, spec, {**declared, **kept})
     shared = list(existing)
     connection.execute(f"INSERT INTO {name} ({columns(shared)}) SELECT {columns(shared)} FROM {old}")  # noqa: S608 - quoted identifiers
     connection.execute(f"DROP TABLE {old}")
     for column in kept:
-        connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {_literal(comments[column] or '')}")
+        connection.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(comments[column] or '')}")
