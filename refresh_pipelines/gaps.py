@@ -15,6 +15,7 @@ from refresh_pipelines.expected import Expectation, Rhythm
 from refresh_pipelines.ranges import runs_of
 from refresh_pipelines.rhythms import Change
 from refresh_pipelines.spec import Schedule, SourceSpec
+from refresh_pipelines.units import format_duration
 from refresh_pipelines.window import due_keys, newest_periods, partition_keys, split_key
 
 Verdict = Literal["run", "skipped", "coalesced", "paused", "pending", "made_up", "expired", "gap", "missing"]
@@ -96,13 +97,20 @@ class Horizon:
     notes: tuple[str, ...] = field(default=())
 
 
-def horizon_of(changes: Sequence[Change], wanted: datetime, kept_days: int | None, now: datetime) -> Horizon | None:
+def horizon_of(
+    changes: Sequence[Change],
+    wanted: datetime,
+    kept_days: int | None,
+    now: datetime,
+    kept_runs: timedelta | None = None,
+) -> Horizon | None:
     """Return from when a source's due ticks can be compared with what happened; None if it was never seen due.
 
     Args:
         changes: its schedule-change log, oldest first.
         wanted: from when somebody wants to know.
         kept_days: how long Dagster keeps ticks, None for ever.
+        kept_runs: how long runs are kept, None for ever: of older ticks it is not known what came of them.
     """
     if not changes or changes[-1].cron is None:
         return None
@@ -110,6 +118,9 @@ def horizon_of(changes: Sequence[Change], wanted: datetime, kept_days: int | Non
     if kept_days is not None and now - timedelta(days=kept_days) > start:
         start = now - timedelta(days=kept_days)
         notes.append(f"ticks older than {kept_days} days are deleted: not compared")
+    if kept_runs is not None and now - kept_runs > start:
+        start = now - kept_runs
+        notes = [f"runs older than {format_duration(kept_runs)} are removed: not compared"]
     if since > start:
         start = since
         notes = [_before(changes)] if len(changes) > 1 else []

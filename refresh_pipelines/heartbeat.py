@@ -9,7 +9,7 @@ from pathlib import Path
 
 # The sensor `failures` leaves one every half minute, and may take long over a receiver that does not answer.
 _QUIET = timedelta(minutes=2)
-_WAITS = "schedules, probes and alerts wait; `make up` starts one."
+_WAITS = "schedules, probes and alerts wait; `refresh start` or `make up` starts one."
 
 
 @dataclass(frozen=True)

@@ -47,3 +47,17 @@ class Kept:
                 )
         except (OSError, sqlite3.Error):
             return  # the next process works it out once more
+
+
+def start_over(data_dir: Path, history: str) -> None:
+    """Delete the file where it was worked out from another history than this: its places in the log mean nothing here.
+
+    Args:
+        history: which one it is; "" for the one in SQLite of the data folder.
+    """
+    kept = Kept(data_dir, "history")
+    if kept.read().get("|all", ("", ""))[1] == history:
+        return
+    for path in data_dir.glob("status.sqlite*"):
+        path.unlink(missing_ok=True)
+    kept.write({"|all": ("", history)})

@@ -51,6 +51,7 @@ class Found:
     Attributes:
         alive: whether its process lives, as far as can be said from here.
         here: whether `pid` names it here too, and not in another container or on another machine.
+        untold: whether the process itself has said that it could not write how the run ended.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Found:
     here: bool
     pid: int
     task: Task | None
+    untold: bool = False
 
     def overdue(self, now: float) -> bool:
         """Whether its refresh ought to have ended some time ago, at an instant of the clock of `Task.until`."""
@@ -72,7 +74,7 @@ class Worker:
     """This process, at work on one run."""
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
-        self._path, self._descriptor = path, descriptor
+        self._path, self._descriptor, self.untold = path, descriptor, False
 
     def does(self, task: Task | None) -> None:
         """Say what it does now; None between two refreshes. A full disk keeps nobody from working."""
@@ -80,12 +82,23 @@ class Worker:
             with suppress(OSError):
                 _write(self._path, task)
 
-    def leave(self) -> None:
-        """Take the files away and let go, in this order: a free lock with a file means a death."""
+    def cannot_tell(self) -> None:
+        """Say that Dagster's history could not be told how the run ended: somebody else is to do it later."""
+        self.untold = True
         if self._path is not None:
             with suppress(OSError):
-                self._path.unlink(missing_ok=True)
-                _beside(self._path).unlink(missing_ok=True)
+                _write(self._path, None, untold=True)
+
+    def leave(self) -> None:
+        """Take the files away and let go, in this order: a free lock with a file means a death.
+
+        Where nobody was told, the files stay: for others it is as if the process had died at work.
+        """
+        if self._path is not None:
+            if not self.untold:
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+                    _beside(self._path).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._path = None
 
@@ -94,23 +107,35 @@ _ours: dict[Path, Worker] = {}
 
 
 @contextmanager
-def at_work(data_dir: Path, run_id: str) -> Iterator[Worker]:
-    """Hold the lock of a run, unless this process does already; where no file can be made, go on without."""
+def at_work(data_dir: Path, run_id: str, *, to_the_end: bool = False) -> Iterator[Worker]:
+    """Hold the lock of a run, unless this process does already; where no file can be made, go on without.
+
+    Args:
+        to_the_end: whether a run that could not be told is held until the process ends, which may try it again.
+    """
     path = _folder(data_dir) / f"{run_id}.lock"
-    if path in _ours:
-        yield _ours[path]
+    worker = _ours.get(path)
+    if worker and not worker.untold:
+        yield worker
         return
-    worker = Worker()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, None)
-        worker = Worker(path, _locked(path))
-    _ours[path] = worker
+    if worker:
+        worker.untold = False  # it is tried again
+    else:
+        worker = _ours[path] = _begun(path)
     try:
         yield worker
     finally:
-        del _ours[path]
-        worker.leave()
+        if not (worker.untold and to_the_end):
+            del _ours[path]
+            worker.leave()
+
+
+def _begun(path: Path) -> Worker:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, None)
+        return Worker(path, _locked(path))
+    return Worker()
 
 
 def workers(data_dir: Path) -> list[Found]:
@@ -195,7 +220,8 @@ def _look(path: Path) -> Found | None:
     boot, host, _ = place
     # Of a lock that a process on another machine holds, a shared folder may say nothing.
     known = boot == _place()[0] or host == _place()[1]
-    return Found(path.stem, not (free and known), place == _place(), int(about["pid"]), task)
+    untold = bool(about.get("untold"))
+    return Found(path.stem, not (free and known), place == _place(), int(about["pid"]), task, untold)
 
 
 def _is_free(path: Path) -> bool:
@@ -206,8 +232,8 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def _write(path: Path, task: Task | None) -> None:
-    about = {"pid": os.getpid(), "place": _place(), "task": task and asdict(task)}
+def _write(path: Path, task: Task | None, *, untold: bool = False) -> None:
+    about = {"pid": os.getpid(), "place": _place(), "task": task and asdict(task), "untold": untold}
     write_whole(_beside(path), json.dumps(about))
 
 

@@ -13,6 +13,7 @@ from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.orchestration.build import build_definitions
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
 from refresh_pipelines.orchestration.partitions import partitions_of
+from refresh_pipelines.orchestration.retention_asset import RETENTION
 from refresh_pipelines.orchestration.score_asset import SCORES
 from refresh_pipelines.settings import BUILTIN_CATALOG, Settings
 from refresh_pipelines.window import partition_keys
@@ -53,7 +54,7 @@ def test_the_catalogue_becomes_definitions_that_dagster_accepts(definitions):
 
 def test_each_loaded_source_has_an_executable_asset_named_by_group_and_stem(definitions):
     specs = load_catalogue([BUILTIN_CATALOG]).sources.values()
-    found = set(graph_of(definitions).executable_asset_keys) - {SCORES}
+    found = set(graph_of(definitions).executable_asset_keys) - {SCORES, RETENTION}
     assert {dg.AssetKey([spec.group, spec.source]) for spec in specs} == found
 
 
@@ -150,7 +151,7 @@ def test_a_broken_file_is_one_visible_asset_that_cannot_run_and_stops_nobody(tmp
     graph = graph_of(definitions)
     broken = set(graph.get_all_asset_keys()) - set(graph.executable_asset_keys)
     sources = [name for name in files if not name.endswith("group.yaml")]
-    assert set(graph.executable_asset_keys) == {dg.AssetKey(["commodities", "fine"]), SCORES}
+    assert set(graph.executable_asset_keys) == {dg.AssetKey(["commodities", "fine"]), SCORES, RETENTION}
     assert len(broken) == len(sources)
     for key in broken:
         assert "has problems" in graph.get(key).description
@@ -165,8 +166,8 @@ def test_a_source_that_stands_twice_is_loaded_once_and_shown_as_broken_beside_it
     definitions = build_definitions(settings)
     dg.Definitions.validate_loadable(definitions)
     keys = {key.to_user_string() for key in graph_of(definitions).get_all_asset_keys()}
-    assert keys == {"commodities/a", "commodities/a_2", "commodities/a_3", "refresh/scores"}
-    assert graph_of(definitions).executable_asset_keys == {dg.AssetKey(["commodities", "a"]), SCORES}
+    assert keys == {"commodities/a", "commodities/a_2", "commodities/a_3", "refresh/scores", "refresh/retention"}
+    assert graph_of(definitions).executable_asset_keys == {dg.AssetKey(["commodities", "a"]), SCORES, RETENTION}
 
 
 def test_a_disabled_source_has_an_asset_and_no_schedule(tmp_path):
@@ -175,7 +176,7 @@ def test_a_disabled_source_has_an_asset_and_no_schedule(tmp_path):
     asset = graph_of(definitions).get(dg.AssetKey(["commodities", "a"]))
     assert asset.is_executable
     assert "Disabled" in asset.description
-    assert [schedule.name for schedule in definitions.schedules] == ["b_schedule", "weekly_scores"]
+    assert [schedule.name for schedule in definitions.schedules] == ["b_schedule", "weekly_scores", "daily_retention"]
 
 
 def test_the_io_manager_refuses_to_store_and_to_load_values():

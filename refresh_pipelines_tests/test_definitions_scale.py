@@ -59,12 +59,12 @@ def requests(many, tmp_path, empty_history):
 def test_up_to_300_sources_each_schedule_has_a_job_of_its_own(tmp_path):
     jobs = [schedule.job_name for schedule in definitions(tmp_path, MOST_OWN_TARGETS).schedules]
     assert MOST_OWN_TARGETS == 300
-    assert len(set(jobs)) == 301  # and that of the scores
+    assert len(set(jobs)) == 302  # and those of scores and retention
     assert "__ASSET_JOB" not in jobs
 
 
 def test_above_300_sources_all_schedules_share_the_job_of_all_assets(many):
-    assert len(many.schedule_defs) == 302
+    assert len(many.schedule_defs) == 303
     assert {schedule.job_name for schedule in many.schedule_defs} == {"__ASSET_JOB"}
     assert [job.name for job in many.get_all_jobs()] == ["__ASSET_JOB"]
 

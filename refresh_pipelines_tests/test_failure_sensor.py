@@ -106,6 +106,11 @@ def test_a_killed_run_that_dagster_launches_again_is_left_to_the_second_one(benc
     bench.instance.report_run_failed(run)
     daemon.tick()
     assert receiver.received == []
+    # What Dagster writes where it could not do so, because no code server was there.
+    bench.instance.add_run_tags(run.run_id, {"dagster/will_retry": "false"})
+    daemon.tick()
+    daemon.tick()
+    assert [(body["event"], body["error_class"]) for body in receiver.delivered] == [("incident.opened", "interrupted")]
 
 
 def test_a_killed_run_leaves_nothing_that_stops_the_next_one(bench, receiver):

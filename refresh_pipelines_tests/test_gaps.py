@@ -163,6 +163,8 @@ def test_what_dagster_has_deleted_is_not_compared_and_that_is_said():
     assert horizon.notes == ("ticks older than 400 days are deleted: not compared",)
     assert horizon_of(changes, now - 1000 * DAY, None, now).start == now - 1000 * DAY
     assert horizon_of(changes, now - 90 * DAY, 400, now).notes == ()
+    horizon = horizon_of(changes, now - 1000 * DAY, 400, now, 90 * DAY)
+    assert (horizon.start, horizon.notes) == (now - 90 * DAY, ("runs older than 90d are removed: not compared",))
 
 
 def test_nothing_was_due_of_a_source_that_was_never_seen():

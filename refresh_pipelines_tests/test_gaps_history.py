@@ -10,7 +10,8 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.decide import tick_text
 from refresh_pipelines.orchestration.due import due_of, standing
 from refresh_pipelines.orchestration.gaps import account_of, fill_orders
-from refresh_pipelines.orchestration.internals import cancel_run, newest_tick
+from refresh_pipelines.orchestration.internals import cancel_run
+from refresh_pipelines.orchestration.internals_ticks import newest_tick
 from refresh_pipelines.orchestration.pause import pause, resume
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.tags import COALESCED, EXPIRED, TICK

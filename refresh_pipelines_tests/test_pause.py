@@ -17,7 +17,8 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.orchestration.build import build_definitions
-from refresh_pipelines.orchestration.internals import LOCATION_NAME, switches
+from refresh_pipelines.orchestration.internals import LOCATION_NAME
+from refresh_pipelines.orchestration.internals_ticks import switches
 from refresh_pipelines.orchestration.pause import EVER, pause, paused_sources, pauses_of, resume, watch_pauses
 from refresh_pipelines.pauses import pauses
 from refresh_pipelines.settings import Settings

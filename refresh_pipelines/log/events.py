@@ -50,5 +50,6 @@ EVENTS: dict[str, Kind] = {
     "catalogue.broken": Kind(("error",), ("file", "line")),
     "catalogue.reloaded": Kind(("info",), ("problems",)),
     "catalogue.not_reloaded": Kind(("warning",), ("again",)),
+    "retention.ended": Kind(("info",), ("runs", "rows", "bytes", "orphans", "staging", "locks", "oldest", "finished")),
     "log": Kind(("info", "debug", "warning", "error"), ("logger",)),
 }

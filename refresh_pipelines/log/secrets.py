@@ -15,7 +15,7 @@ _SHORTEST = 6
 
 
 def secrets_of(settings: Settings) -> Iterator[str]:
-    """Yield the webhooks' addresses and secret, passwords of proxies, and the values of variables named like a secret.
+    """Yield the webhooks' addresses and secret, passwords of proxies and warehouse, and what is named like a secret.
 
     The credentials that sources declare are added by whoever reads the catalogue: their names may be any.
     """
@@ -27,6 +27,8 @@ def secrets_of(settings: Settings) -> Iterator[str]:
         path = urlsplit(hook.url).path
         yield from (hook.url, *([path, unquote(path)] if len(path) > _SHORTEST else []))
     yield from proxy_secrets(settings.environ)
+    password = urlsplit(settings.warehouse).password or ""
+    yield from {word for word in (password, unquote(password)) if len(word) >= _SHORTEST}
     for name, value in settings.environ.items():
         if _SECRET.search(name) and len(value.strip()) >= _SHORTEST:
             yield value.strip()

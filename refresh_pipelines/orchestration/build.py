@@ -23,6 +23,7 @@ from refresh_pipelines.orchestration.overdue import overdue_sensor
 from refresh_pipelines.orchestration.probes import probed, probes_sensor
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.retention_asset import RETENTION, retention_asset, retention_schedule
 from refresh_pipelines.orchestration.schedules import MOST_OWN_TARGETS, source_schedule
 from refresh_pipelines.orchestration.score_asset import SCORES, scores_asset, scores_schedule
 from refresh_pipelines.orchestration.sensors import failure_sensor
@@ -69,9 +70,13 @@ def build_definitions(
     freshness = Freshness(reads)
     schedules = [source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)]
     broken = broken_assets(catalogue)
-    if SCORES not in {key_of(spec) for spec in specs} | {spec.key for spec in broken}:  # a source may be called so
+    taken = {key_of(spec) for spec in specs} | {spec.key for spec in broken}  # a source may be called so
+    if SCORES not in taken:
         assets.append(scores_asset(specs, workshop))
         schedules.append(scores_schedule(workshop, shared=shared))
+    if RETENTION not in taken:
+        assets.append(retention_asset(specs, workshop))
+        schedules.append(retention_schedule(workshop, shared=shared))
     return dg.Definitions(
         assets=[*assets, *broken],
         asset_checks=fresh_checks(specs, freshness, workshop),

@@ -18,7 +18,7 @@ from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.gates import Build
 from refresh_pipelines.orchestration.gaps import refreshed_since
 from refresh_pipelines.orchestration.gates import Gates, builds_due
-from refresh_pipelines.orchestration.internals import newest_tick
+from refresh_pipelines.orchestration.internals_ticks import newest_tick
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.past import past_of
 from refresh_pipelines.orchestration.probing import may_probe, next_number, probe_of

@@ -38,6 +38,7 @@ from refresh_pipelines.orchestration.report import (
     observation,
     recovered_outcome,
 )
+from refresh_pipelines.orchestration.server import recorded
 from refresh_pipelines.orchestration.tags import FORCE, run_tags, trigger_of
 from refresh_pipelines.orchestration.telling import tell
 from refresh_pipelines.orchestration.tools import Workshop
@@ -68,8 +69,9 @@ def execute(
         dagster.Failure: at least one partition failed; retries are allowed if one of them may pass.
     """
     try:
-        working = at_work(workshop.settings.data_dir, context.run_id)
-        with many_events(context.instance, context.run_id), logged.about_run(context.run, spec), working as worker:
+        working = at_work(workshop.settings.data_dir, context.run_id, to_the_end=True)
+        held = many_events(context.instance, context.run_id, workshop.settings)
+        with held, logged.about_run(context.run, spec), working as worker, recorded(worker):
             yield from _Run(context, spec, workshop, sources, worker).execute()
     except dg.DagsterExecutionInterruptedError:
         # A second signal, while the first one is being told. Dagster would take it for a reason to retry.
@@ -220,9 +222,8 @@ class _Run:
     def _refuse_without_credential(self, keys: list[str | None]) -> None:
         """End a run that somebody launched by hand although a key is missing; schedules do not ask for one."""
         variable = missing_key(self.spec, self.workshop.settings)
-        if not variable:
-            return
-        self._refuse(keys, f"set {variable} in the environment or in .env; nothing was requested.")
+        if variable:
+            self._refuse(keys, f"set {variable} in the environment or in .env; nothing was requested.")
 
     def _look_at_inputs(self, keys: list[str | None]) -> None:
         """Remember what a derived source is built from; end the run if one of its inputs was never loaded."""

@@ -6,7 +6,6 @@ check of an asset to what the UI launches; there the step asks, after the refres
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from refresh_pipelines.orchestration.checks import FRESH
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.internals import newest_checks
 from refresh_pipelines.orchestration.report import key_of, listed
+from refresh_pipelines.orchestration.server import history_errors
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.units import format_duration
@@ -42,7 +42,7 @@ def fresh_checks(
         try:
             freshness.reads.note(context.instance, now, wanted)
             found = news(context.instance, wanted, freshness.verdicts(context.instance, wanted, now))
-        except (OSError, sqlite3.Error, RefreshError) as error:
+        except history_errors(RefreshError) as error:
             # No trouble of the refresh this step stands beside; the sensor meets it too, and shows it.
             context.log.warning(f"Whether the source is fresh cannot be said: {error}")
             return

@@ -24,7 +24,7 @@ from refresh_pipelines.gaps import (
     missing_of,
 )
 from refresh_pipelines.orchestration.former import former_keys
-from refresh_pipelines.orchestration.internals import ticks_kept_days, ticks_of
+from refresh_pipelines.orchestration.internals_ticks import ticks_kept_days, ticks_of
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import pauses_of
 from refresh_pipelines.orchestration.reads import Reads
@@ -76,7 +76,8 @@ def account_of(
     """Return what became of a source's ticks since `wanted`, or since it is due as it is now."""
     rhythm = rhythm_of(spec)
     reads.note(instance, now, [spec])
-    horizon = horizon_of(reads.changes().get(spec.source, ()), wanted, ticks_kept_days(instance), now)
+    changes = reads.changes().get(spec.source, ())
+    horizon = horizon_of(changes, wanted, ticks_kept_days(instance), now, settings.keep_runs)
     if rhythm is None or horizon is None:
         return Account(spec)
     seen = seen_of(instance, settings, spec, horizon.start)

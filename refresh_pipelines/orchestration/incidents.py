@@ -21,12 +21,13 @@ from refresh_pipelines.notices import route_for
 from refresh_pipelines.orchestration.assets import host_of
 from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.former import CARRIED, former_keys
-from refresh_pipelines.orchestration.internals import failed_checks
+from refresh_pipelines.orchestration.internals import failed_checks, settled
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of, outcome_from, plain
 from refresh_pipelines.orchestration.tags import (
     EXPIRED,
     EXPIRING,
+    MAX_RETRIES,
     RANGE_END,
     RANGE_START,
     SOURCE,
@@ -45,6 +46,8 @@ BATCH = 50
 _MARKING = timedelta(seconds=20)
 _GOOD = frozenset({"loaded", "unchanged", "empty"})
 _WILL_RETRY = "dagster/will_retry"
+# So long runs are looked at that Dagster may not launch once more after all.
+_LATELY = timedelta(minutes=15)
 _PAGE, _PAGES = 500, 10
 
 
@@ -97,7 +100,7 @@ def failures_after(
         full += [page[-1].storage_id] if len(page) == BATCH else []
     last = min(full, default=None)
     failures: list[Failure] = []
-    for record in sorted(records, key=lambda one: one.storage_id):
+    for record in settled(instance, sorted(records, key=lambda one: one.storage_id)):
         if last is not None and record.storage_id > last:
             break  # of the other kind there may be more before it
         run = instance.get_run_record_by_id(record.run_id)
@@ -182,6 +185,27 @@ def never_started(
             since = f"{record.create_timestamp:%Y-%m-%d %H:%M} UTC"
             text = f"{spec.name}: the run was created at {since} and has not started. Cancel it."
             yield _broken_off(instance, record, spec, rules, "not_started", text)
+
+
+def not_retried(
+    instance: dg.DagsterInstance,
+    specs: Sequence[SourceSpec],
+    rules: Rules,
+    known: Callable[[str, str], bool],
+    now: datetime,
+) -> Iterator[Failure]:
+    """Yield the runs that broke off and were to be launched once more, for which Dagster has then given that up.
+
+    It does where no code server is there just then. `known` is asked by run and source.
+    """
+    filters = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE], tags={_WILL_RETRY: "false"}, updated_after=now - _LATELY
+    )
+    for record in instance.get_run_records(filters, limit=BATCH):
+        run = record.dagster_run
+        meant = run.tags.get(MAX_RETRIES) != "0"
+        if meant and not all(known(run.run_id, spec.source) for spec in _concerned(run, specs)):
+            yield from _failed(instance, record, specs, rules)
 
 
 def incomplete(

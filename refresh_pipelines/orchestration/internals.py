@@ -1,4 +1,4 @@
-"""The one place that reaches into Dagster behind its public API. Pinned by pyproject, watched by a test.
+"""The place that reaches into Dagster behind its public API, with `inside`. Pinned by pyproject, watched by a test.
 
 The public `dg.execute_job` over `dg.build_reconstructable_job` refuses a job called `__ASSET_JOB`,
 which is the job of every run from the UI or a schedule, and leaves a run without its remote origin,
@@ -8,11 +8,10 @@ which the UI needs to re-execute it. A run made here has both.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from dagster._core.code_pointer import CustomPointer, ModuleCodePointer
@@ -22,18 +21,8 @@ from dagster._core.events import AssetObservationData, DagsterEvent
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteInstigatorOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorTick,
-    InstigatorType,
-    ScheduleInstigatorData,
-    SensorInstigatorData,
-    TickStatus,
 )
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
@@ -41,20 +30,16 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from refresh_pipelines.gaps import Look
+from refresh_pipelines.settings import Settings
 
 IMPLICIT_ASSET_JOB = "__ASSET_JOB"
 # As in workspace.yaml.
 LOCATION_NAME = "refresh_pipelines"
 # SQLite takes a limited number of values in one statement.
 _ASSETS_AT_ONCE = _EVENTS_AT_ONCE = 500
+# Seconds within which an event that has its number is written, and by which clocks of machines may differ.
+_SETTLING, _SKEW = 2.0, 60.0
 DEFINITIONS_MODULE = "refresh_pipelines.definitions"
-_TICK_WORDS: dict[TickStatus, Literal["started", "skipped", "success", "failure"]] = {
-    TickStatus.STARTED: "started",
-    TickStatus.SKIPPED: "skipped",
-    TickStatus.SUCCESS: "success",
-    TickStatus.FAILURE: "failure",
-}
 
 
 def execute_asset_run(
@@ -65,6 +50,7 @@ def execute_asset_run(
     tags: Mapping[str, str],
     run_config: Mapping[str, Any] | None,
     run_id: str,
+    settings: Settings,
 ) -> None:
     """Execute the implicit asset job in this process. A failed run raises nothing.
 
@@ -75,9 +61,10 @@ def execute_asset_run(
         tags: of the run; partitions are tags too.
         run_config: of the run, None for none.
         run_id: a new one.
+        settings: for how long a server of Dagster's history that is away is waited for.
     """
     job = implicit_asset_job(*pointer)
-    with many_events(instance, run_id):
+    with many_events(instance, run_id, settings):
         run = instance.create_run_for_job(
             job_def=job.get_definition(),
             run_id=run_id,
@@ -90,13 +77,24 @@ def execute_asset_run(
         execute_run(job, run, instance, raise_on_error=False)
 
 
-@contextmanager
-def many_events(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Make each event of a run cheaper to write, where the event log is SQLite; otherwise do nothing.
+def is_postgres(instance: dg.DagsterInstance) -> bool:
+    """Whether the event log is in PostgreSQL."""
+    return type(instance.event_log_storage).__module__.startswith("dagster_postgres.")
 
-    Dagster opens and closes the files for every event. Whoever closes a file last writes SQLite's own
+
+@contextmanager
+def many_events(instance: dg.DagsterInstance, run_id: str, settings: Settings) -> Iterator[None]:
+    """Make each event of a run cheaper to write; a server of PostgreSQL that is away is waited for, also after this.
+
+    Dagster opens and closes the files of SQLite for every event. Whoever closes a file last writes SQLite's own
     log back into it and deletes that log, so a connection that stays open spares each event two of these.
     """
+    if is_postgres(instance):
+        from refresh_pipelines.orchestration.internals_postgres import hold_open  # noqa: PLC0415
+
+        hold_open(instance, settings)
+        yield
+        return
     # With SQLAlchemy and Alembic half a second, which a process that only shows definitions need not spend.
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import (  # noqa: PLC0415
         INDEX_SHARD_NAME,
@@ -128,157 +126,15 @@ def implicit_asset_job(module: str, function: str, arguments: tuple[object, ...]
 
 def remote_origin() -> RemoteJobOrigin:
     """Return the origin by which webserver and daemon find the job in the code location."""
-    return RemoteJobOrigin(_repository_origin(), IMPLICIT_ASSET_JOB)
+    return RemoteJobOrigin(repository_origin(), IMPLICIT_ASSET_JOB)
 
 
-def _repository_origin() -> RemoteRepositoryOrigin:
+def repository_origin() -> RemoteRepositoryOrigin:
+    """Return the origin of our code location, by which Dagster keeps what belongs to it."""
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
         loadable_target_origin=LoadableTargetOrigin(module_name=DEFINITIONS_MODULE), location_name=LOCATION_NAME
     )
     return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
-
-
-@dataclass(frozen=True)
-class Switch:
-    """The state of a schedule or sensor of our code location as Dagster keeps it.
-
-    Dagster finds it by location, repository and name alone, so it is the same one for `dagster dev`, whose servers
-    listen on another socket at each start, and for a command that talks to no server.
-
-    Attributes:
-        on: whether it is evaluated.
-        declared: nobody has switched it on or off since it was last left to the definitions.
-        started_at: from when ticks count: when it was switched on, or first seen by the daemon. None otherwise.
-    """
-
-    name: str
-    kind: Literal["schedule", "sensor"]
-    on: bool
-    declared: bool
-    started_at: datetime | None
-
-
-def switches(instance: dg.DagsterInstance) -> dict[str, Switch]:
-    """Return the states there are, by name. What has none does as its definition says."""
-    return {name: _switch(state) for name, state in _states(instance).items()}
-
-
-def switch_of(instance: dg.DagsterInstance, schedule: str) -> Switch | None:
-    """Return the state of one schedule, if there is one; cheaper than all of them."""
-    key = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
-    state = instance.get_instigator_state(key.instigator_origin_id, key.selector_id)
-    return _switch(state) if state else None
-
-
-def switch_off(instance: dg.DagsterInstance, name: str, kind: Literal["schedule", "sensor"], cron: str = "") -> None:
-    """Stop a schedule or sensor as the UI does; a sensor keeps its cursor.
-
-    Args:
-        cron: the schedule's, which its state repeats.
-    """
-    state = _states(instance).get(name)
-    data = ScheduleInstigatorData(cron) if kind == "schedule" else _sensor_data(state)
-    _put(instance, state, _stated(name, kind, InstigatorStatus.STOPPED, data))
-
-
-def switch_on(
-    instance: dg.DagsterInstance, name: str, kind: Literal["schedule", "sensor"], now: datetime, cron: str = ""
-) -> None:
-    """Leave a schedule or sensor to its definition again, with no tick before `now` to make up for.
-
-    The UI's switch would leave it on for ever, also where the definition goes away and comes back.
-    """
-    state = _states(instance).get(name)
-    at = now.timestamp()
-    data = (
-        ScheduleInstigatorData(cron, start_timestamp=at)
-        if kind == "schedule"
-        else _sensor_data(state).with_sensor_start_timestamp(at)
-    )
-    _put(instance, state, _stated(name, kind, InstigatorStatus.DECLARED_IN_CODE, data))
-
-
-def newest_tick(instance: dg.DagsterInstance, schedule: str, before: datetime | None = None) -> datetime | None:
-    """Return the due time of the newest tick of a schedule that was looked at, before an instant if one is given.
-
-    One that broke off or failed was not: Dagster comes back to it, or leaves it behind for a newer one.
-    """
-    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
-    limit = before.timestamp() if before else None
-    looked_at = [TickStatus.SUCCESS, TickStatus.SKIPPED]
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=limit, limit=1, statuses=looked_at)
-    return _utc(found[0].timestamp) if found else None
-
-
-def first_tick_after(instance: dg.DagsterInstance, schedule: str, after: datetime) -> datetime | None:
-    """Return the due time of the first of the last hundred ticks of a schedule after an instant."""
-    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after.timestamp(), limit=100)
-    return _utc(min(tick.timestamp for tick in found)) if found else None
-
-
-def ticks_of(instance: dg.DagsterInstance, schedule: str, after: datetime) -> list[Look]:
-    """Return a schedule's ticks whose due time is later than an instant, oldest first."""
-    state = _stated(schedule, "schedule", InstigatorStatus.STOPPED, ScheduleInstigatorData(""))
-    found = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after.timestamp())
-    return sorted((_look(tick) for tick in found), key=lambda look: look.at)
-
-
-def _look(tick: InstigatorTick) -> Look:
-    error = (tick.error.message if tick.error else "").strip().splitlines()
-    reason = tick.skip_reason or (error[-1] if error else "")
-    return Look(_utc(tick.timestamp), _TICK_WORDS[tick.status], reason, tuple(tick.run_ids))
-
-
-def ticks_kept_days(instance: dg.DagsterInstance) -> int | None:
-    """Return for how many days Dagster keeps the ticks of schedules, None for ever."""
-    kept = instance.get_tick_retention_settings(InstigatorType.SCHEDULE).values()
-    return min((days for days in kept if days >= 0), default=None)
-
-
-def _states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
-    ours = _repository_origin().get_selector()
-    return {s.instigator_name: s for s in instance.all_instigator_state() if s.repository_selector == ours}
-
-
-def _stated(
-    name: str,
-    kind: Literal["schedule", "sensor"],
-    status: InstigatorStatus,
-    data: ScheduleInstigatorData | SensorInstigatorData,
-) -> InstigatorState:
-    type_ = InstigatorType.SCHEDULE if kind == "schedule" else InstigatorType.SENSOR
-    return InstigatorState(RemoteInstigatorOrigin(_repository_origin(), name), type_, status, data)
-
-
-def _put(instance: dg.DagsterInstance, old: InstigatorState | None, new: InstigatorState) -> None:
-    """Write a state over the old one, whose origin is the key of one of Dagster's two tables."""
-    if old is None:
-        instance.add_instigator_state(new)
-    else:
-        instance.update_instigator_state(new._replace(origin=old.origin))
-
-
-def _sensor_data(state: InstigatorState | None) -> SensorInstigatorData:
-    data = state.instigator_data if state else None
-    return data if isinstance(data, SensorInstigatorData) else SensorInstigatorData()
-
-
-def _switch(state: InstigatorState) -> Switch:
-    data = state.instigator_data
-    started = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    started = data.last_sensor_start_timestamp if isinstance(data, SensorInstigatorData) else started
-    return Switch(
-        state.instigator_name,
-        "schedule" if state.instigator_type == InstigatorType.SCHEDULE else "sensor",
-        on=state.status != InstigatorStatus.STOPPED,
-        declared=state.status == InstigatorStatus.DECLARED_IN_CODE,
-        started_at=_utc(started) if started else None,
-    )
-
-
-def _utc(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, timezone.utc)
 
 
 def shared_instance(context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext) -> dg.DagsterInstance:
@@ -369,6 +225,21 @@ def _is_evaluated(record: AssetCheckExecutionRecord) -> bool:
     return record.status in done
 
 
+def settled(instance: dg.DagsterInstance, records: Sequence[dg.EventLogRecord]) -> Sequence[dg.EventLogRecord]:
+    """Return the records, which are in the order of their numbers, up to where one may still be missing.
+
+    SQLite numbers an event when it is there. PostgreSQL numbers first and shows it when it is written: of two processes
+    that write at once the later number may be seen before the earlier one, and whoever goes on from there never
+    sees that. So what is some moments old only is left for the next look.
+    """
+    if not is_postgres(instance):
+        return records
+    now = time.time()
+    # What is of a time to come is another machine's clock, and is not waited for.
+    young = (n for n, record in enumerate(records) if now - _SETTLING < record.timestamp < now + _SKEW)
+    return records[: next(young, len(records))]
+
+
 def observed_since(instance: dg.DagsterInstance, cursor: int | None) -> tuple[set[dg.AssetKey], int]:
     """Return the assets with observations after a storage id, and the newest such id; None asks for that alone.
 
@@ -381,7 +252,7 @@ def observed_since(instance: dg.DagsterInstance, cursor: int | None) -> tuple[se
     found: set[dg.AssetKey] = set()
     while True:
         wanted = dg.EventRecordsFilter(kind, after_cursor=cursor)
-        page = storage.get_event_records(wanted, limit=_EVENTS_AT_ONCE, ascending=True)
+        page = settled(instance, storage.get_event_records(wanted, limit=_EVENTS_AT_ONCE, ascending=True))
         found |= {record.asset_key for record in page if record.asset_key}
         cursor = page[-1].storage_id if page else cursor
         if len(page) < _EVENTS_AT_ONCE:

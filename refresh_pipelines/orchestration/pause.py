@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import dagster as dg
 
-from refresh_pipelines.orchestration.internals import (
+from refresh_pipelines.orchestration.internals_ticks import (
     Switch,
     first_tick_after,
     newest_tick,

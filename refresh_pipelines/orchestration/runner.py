@@ -20,13 +20,14 @@ from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.gates import gate_by_hand
 from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.server import recorded
 from refresh_pipelines.orchestration.stuck import settle
 from refresh_pipelines.orchestration.tags import FORCE, MAX_RETRIES, range_tags, run_tags
 from refresh_pipelines.orchestration.trouble import told
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.worker import at_work
+from refresh_pipelines.worker import Worker, at_work
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def run_order(
     with told(settings, "Dagster's history", f"The refresh of {spec.name} may have been made and not recorded."):
         settle(instance, settings, kill=True)
         run_id = str(uuid.uuid4())
-        with at_work(settings.data_dir, run_id):
-            return _execute(instance, order, run_id, force=force, verbose=verbose)
+        with at_work(settings.data_dir, run_id) as worker, recorded(worker):
+            _execute(instance, order, run_id, settings, force=force, verbose=verbose)
+            return _complete(instance, order, run_id, worker)
 
 
 def _never_loaded(instance: dg.DagsterInstance, spec: SourceSpec, settings: Settings) -> str:
@@ -96,7 +98,9 @@ def _never_loaded(instance: dg.DagsterInstance, spec: SourceSpec, settings: Sett
     return gate.reason if isinstance(gate, Closed) and gate.never else ""
 
 
-def _execute(instance: dg.DagsterInstance, order: Order, run_id: str, *, force: bool, verbose: bool) -> list[Outcome]:
+def _execute(
+    instance: dg.DagsterInstance, order: Order, run_id: str, settings: Settings, *, force: bool, verbose: bool
+) -> None:
     spec = order.spec
     execute_asset_run(
         instance,
@@ -112,8 +116,8 @@ def _execute(instance: dg.DagsterInstance, order: Order, run_id: str, *, force: 
         assets=[key_of(spec)],
         run_config=None if verbose else {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         run_id=run_id,
+        settings=settings,
     )
-    return _complete(instance, order, run_id)
 
 
 def _partition_tags(order: Order) -> dict[str, str]:
@@ -122,7 +126,7 @@ def _partition_tags(order: Order) -> dict[str, str]:
     return {"dagster/partition": order.keys[0]} if order.keys else {}
 
 
-def _complete(instance: dg.DagsterInstance, order: Order, run_id: str) -> list[Outcome]:
+def _complete(instance: dg.DagsterInstance, order: Order, run_id: str, worker: Worker) -> list[Outcome]:
     """Return the run's outcomes; a partition without one failed before it could report."""
     spec = order.spec
     outcomes = outcomes_of_run(instance, spec, run_id)
@@ -130,6 +134,8 @@ def _complete(instance: dg.DagsterInstance, order: Order, run_id: str) -> list[O
     run = instance.get_run_by_id(run_id)
     if run is not None and run.is_success:
         return outcomes
+    if run is not None and not run.is_finished:
+        worker.cannot_tell()
     missing: Sequence[str | None] = order.keys or (None,)
     text = f"{spec.name}: run {run_id[:8]} ended without a verdict; `dagster dev` shows its log."
     return outcomes + [

@@ -15,7 +15,8 @@ from refresh_pipelines.gates import Closed
 from refresh_pipelines.later import left_alone_until
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.gates import Gates
-from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, newest_tick, shared_instance
+from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, shared_instance
+from refresh_pipelines.orchestration.internals_ticks import newest_tick
 from refresh_pipelines.orchestration.logged import log_requested, log_skipped
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.reads import Reads

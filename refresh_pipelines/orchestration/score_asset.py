@@ -5,7 +5,6 @@ It is no source: no refresh, no host, no warehouse, and nothing is late without 
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
-import sqlite3
 from collections.abc import Sequence
 
 import dagster as dg
@@ -14,6 +13,7 @@ from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB
 from refresh_pipelines.orchestration.schedules import SWITCHED_OFF
 from refresh_pipelines.orchestration.scores import Asked, score_totals
+from refresh_pipelines.orchestration.server import history_errors
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.spec import SourceSpec
@@ -39,7 +39,7 @@ def scores_asset(specs: Sequence[SourceSpec], workshop: Workshop) -> dg.AssetsDe
         asked = Asked(workshop.settings, specs, changes, workshop.clock(), patience=None)
         try:
             totals = score_totals(context.instance, asked)
-        except (OSError, sqlite3.Error, RefreshError) as error:
+        except history_errors(RefreshError) as error:
             raise dg.Failure(f"The scores cannot be worked out: {error}", allow_retries=False) from error
         context.log.info(f"{len(totals)} of {len(specs)} sources have a score")
         return dg.MaterializeResult(asset_key=SCORES, metadata={source: totals[source] for source in sorted(totals)})

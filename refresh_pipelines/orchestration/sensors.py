@@ -26,6 +26,7 @@ from refresh_pipelines.orchestration.incidents import (
     never_started,
     newest_goods,
     newest_place,
+    not_retried,
     standing,
 )
 from refresh_pipelines.orchestration.internals import shared_instance
@@ -111,6 +112,7 @@ class _Watch:
 
     def _without_a_word(self, instance: dg.DagsterInstance, notices: Notices, now: datetime) -> list[Failure]:
         found = [*never_started(instance, self.specs, self.rules, now)]
+        found += not_retried(instance, self.specs, self.rules, notices.known, now)
         return [*found, *incomplete(instance, self.specs, self.rules, notices.known)]
 
     def _goods(self, instance: dg.DagsterInstance, notices: Notices) -> list[tuple[SourceSpec, list[Good]]]:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 import dagster as dg
 
 from refresh_pipelines.breaker import SILENT, Event
+from refresh_pipelines.orchestration.internals import settled
 from refresh_pipelines.orchestration.tags import trigger_of
 
 # Of runs that failed before anybody looked, so many are gone through.
@@ -54,7 +55,7 @@ def _failed_runs(instance: dg.DagsterInstance, cursor: int | None) -> tuple[list
     while True:
         after = out[-1].storage_id if out else cursor
         wanted = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
-        page = instance.fetch_run_status_changes(wanted, limit=_AT_ONCE, ascending=True).records
+        page = settled(instance, instance.fetch_run_status_changes(wanted, limit=_AT_ONCE, ascending=True).records)
         out += page
         if len(page) < _AT_ONCE:
             return out, out[-1].storage_id if out else cursor

@@ -11,6 +11,8 @@ from typing import Literal
 
 import dagster as dg
 
+from refresh_pipelines.orchestration.internals import settled
+
 AssetEvent = Literal["materialization", "observation"]
 _ASSET_EVENTS = {
     "materialization": dg.DagsterEventType.ASSET_MATERIALIZATION,
@@ -28,7 +30,7 @@ def asset_events(
     """
     earliest = since.timestamp() if since else None
     wanted = dg.EventRecordsFilter(_ASSET_EVENTS[kind], after_cursor=after, after_timestamp=earliest)
-    return instance.event_log_storage.get_event_records(wanted, limit=limit, ascending=True)
+    return settled(instance, instance.event_log_storage.get_event_records(wanted, limit=limit, ascending=True))
 
 
 def newest_asset_event(instance: dg.DagsterInstance, kind: AssetEvent) -> int:

@@ -71,9 +71,15 @@ def end_stuck(
                 continue
             _kill(instance, found)
         with _patiently(settings, found.run_id) as dead:
-            if dead:
+            # What could not be told at first may have been told after all.
+            if dead and not (found.untold and _has_ended(instance, found.run_id)):
                 out.append(_bury(instance, settings, found, error))
     return out
+
+
+def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_finished
 
 
 def settle(instance: dg.DagsterInstance, settings: Settings, *, kill: bool) -> list[Ended]:
@@ -155,6 +161,12 @@ def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error:
 
 
 def _killed(found: Found) -> Interrupted:
+    if found.untold:
+        return Interrupted(
+            "this run could not record how it ended",
+            came="Dagster's history away when it did",
+            todo="What it loaded stays loaded; the next refresh makes up for what was not recorded.",
+        )
     task = found.task
     doing = f" while it was {STAGES.get(task.stage, task.stage)}" if task else ""
     return Interrupted(

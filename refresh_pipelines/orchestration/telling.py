@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -15,6 +14,7 @@ from refresh_pipelines.incident import Failure
 from refresh_pipelines.notices import Look, Notices
 from refresh_pipelines.orchestration.incidents import Rules, goods_since
 from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.server import history_errors
 from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome
@@ -49,7 +49,7 @@ def tell(
         for problem in notices.deliver():
             run_log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
         write_status_file(context.instance, workshop.settings)
-    except (OSError, sqlite3.Error, RefreshError) as error:
+    except history_errors(RefreshError) as error:
         text = f"The notice or status.json could not be written: {redact(str(error), secrets)}"
         run_log.warning(text)
         log.event("log", text, level="warning", logger=__name__)
