@@ -16,7 +16,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
-from refresh_pipelines.orchestration.internals import LOCATION_NAME, switch_off
+from refresh_pipelines.orchestration.internals import LOCATION_NAME
+from refresh_pipelines.orchestration.internals_ticks import switch_off
 from refresh_pipelines_tests.clockwork import utc
 from refresh_pipelines_tests.command_home import Home
 from refresh_pipelines_tests.dagster_bench import QUIET
