@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv with the pinned dependencies and this package in it; called by the Makefile, safe to repeat.
+# Make .venv with this package and its pinned dependencies in it; called by the Makefile, safe to repeat.
+# With the argument `dev` also what the tests and checks need, with `postgres` PostgreSQL itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,17 +25,28 @@ usable "$python" || fail "'$python' is Python $version; 3.10 or newer is needed.
 minor='import sys; print(sys.version_info[:2])'
 if [ -e .venv ] && [ "$(.venv/bin/python -c "$minor" 2>/dev/null)" != "$("$python" -c "$minor")" ]; then rm -rf .venv; fi
 
-echo "Installing $(grep -c '==' requirements.lock) pinned packages into .venv (Python $version; once, a minute or two)"
+if [ "${1:-}" = dev ]; then
+  what='.[dev]'
+  echo "Installing what tests and checks need (once)"
+elif [ "${1:-}" = postgres ]; then
+  what='.[postgres]'
+  echo "Installing PostgreSQL into .venv (once)"
+else
+  what=.
+  echo "Installing into .venv (Python $version; once, about a minute)"
+fi
+
+# The lock as constraints: it pins whatever is asked for, and asks for nothing itself.
 if command -v uv >/dev/null; then
   [ -e .venv ] || uv venv --quiet --python "$python" .venv
-  uv pip install --quiet --python .venv/bin/python -r requirements.lock
-  uv pip install --quiet --python .venv/bin/python --no-deps -e .
+  uv pip install --quiet --python .venv/bin/python --constraint requirements.lock -e "$what"
 else
   # ensurepip is what Debian and Ubuntu keep in a package of its own; without it `venv` stops half-way.
   "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     fail "'$python' lacks the venv module. On Debian and Ubuntu: apt install python${version%.*}-venv. Or install uv."
   # Run also over an unfinished environment: it puts back what is missing and leaves the rest.
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+  [ -n "${1:-}" ] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock -e "$what"
+  # pip compiles one file at a time; here each core takes part. A file that is no Python of this version is no error.
+  .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 fi

@@ -24,6 +24,8 @@ IDLE, BUSY = 2.0, 1.0
 _DEPTH = 3
 
 _SUFFIXES = (".yaml", ".yml")
+# Seconds between two looks at definitions that are live, and the longest between two tries to load broken ones.
+HEALTHY, HEAL_MOST = 30.0, 600.0
 
 Look = Mapping[str, tuple[int, int, int]]
 
@@ -110,6 +112,41 @@ class Watcher:
             log.event("catalogue.not_reloaded", refused.reason, again=refused.again)
         self._said = refused.reason if refused else None
         self._waiting = refused is not None and refused.again
+
+
+class Healer:
+    """Has definitions loaded anew that could not be loaded: Dagster itself keeps the error until somebody asks.
+
+    No source file makes them so. What does passes: Dagster's history, a disk or memory that was away just then.
+
+    Args:
+        broken: says why the definitions are not live, "" if they are or nobody can tell.
+        reload: as the watcher's.
+        say: prints a line for people.
+    """
+
+    def __init__(
+        self, broken: Callable[[], str], reload: Callable[[], NotReloaded | None], say: Callable[[str], None]
+    ) -> None:
+        self._broken, self._reload, self._say = broken, reload, say
+        self._pause, self._next = HEALTHY, float("-inf")
+
+    def step(self, now: float) -> None:
+        """Look if it is time to, by a clock that counts seconds; a try takes as long as loading does."""
+        if now < self._next:
+            return
+        why, pause = self._broken(), HEALTHY
+        if why and self._reload() is not None:
+            pause = self._pause
+            self._tell(f"the definitions cannot be loaded, next try in {pause:g} s: {why}")
+        elif why:
+            self._tell(f"the definitions could not be loaded and were loaded anew: {why}")
+        self._pause = min(HEAL_MOST, 2 * pause)
+        self._next = now + pause
+
+    def _tell(self, text: str) -> None:
+        self._say(text)
+        log.event("log", text, level="warning", logger=__name__)
 
 
 def look(settings: Settings) -> Look:

@@ -93,6 +93,7 @@ class Served:
             **{
                 "REFRESH_UPSTREAM": sandbox.base,
                 "REFRESH_UI_PORT": str(self.port),
+                "REFRESH_API_PORT": str(free_port()),
                 "REFRESH_CATALOG": "builtin:mine",
                 **more,
             },

@@ -14,7 +14,7 @@ from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.settings import Settings
 
 NOW = datetime(2026, 11, 22, 10, 9, tzinfo=timezone.utc)
-WAITS = "schedules, probes and alerts wait; `make up` starts one."
+WAITS = "schedules, probes and alerts wait; `refresh start` or `make up` starts one."
 NEVER = f"No daemon has ever looked here: {WAITS}"
 MINUTE = timedelta(minutes=1)
 

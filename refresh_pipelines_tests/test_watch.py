@@ -12,7 +12,7 @@ import pytest
 
 from refresh_pipelines.cli.watch import Webserver
 from refresh_pipelines.settings import Settings, SettingsError
-from refresh_pipelines.watch import BUSY, IDLE, NotReloaded, Watcher
+from refresh_pipelines.watch import BUSY, IDLE, Healer, NotReloaded, Watcher
 from refresh_pipelines_tests.catalogues import MINI, write
 from refresh_pipelines_tests.served import free_port
 
@@ -226,3 +226,35 @@ def test_a_webserver_that_is_not_there_or_ill_is_asked_again(answering):
     refused = Webserver(free_port()).reload()
     assert refused.again
     assert "the Dagster UI does not answer on http://127.0.0.1:" in refused.reason
+
+
+def test_what_the_webserver_says_of_definitions_that_are_not_live(answering):
+    server = Webserver(answering.server_port)
+    for loaded, said in (
+        ({"__typename": "PythonError", "message": "no\n history"}, "no history"),
+        ({"__typename": "RepositoryLocation"}, ""),
+        (None, ""),
+    ):
+        answering.answer = {"data": {"workspaceLocationEntryOrError": {"locationOrLoadError": loaded}}}
+        assert server.broken() == said
+    answering.answer = {"errors": ["no such field"]}
+    assert server.broken() == Webserver(free_port()).broken() == ""
+
+
+def test_definitions_that_could_not_be_loaded_are_loaded_anew_ever_more_seldom():
+    found, answers, said = ["", "away", "away", "away", ""], [NotReloaded("no", again=False)] * 2 + [None], []
+    looks = []
+
+    def broken():
+        looks.append(now)
+        return found.pop(0)
+
+    healer = Healer(broken, lambda: answers.pop(0), said.append)
+    for now in range(0, 220, 2):
+        healer.step(now)
+    assert looks == [0, 30, 90, 210]
+    assert [line.split(":")[0] for line in said] == [
+        "the definitions cannot be loaded, next try in 60 s",
+        "the definitions cannot be loaded, next try in 120 s",
+        "the definitions could not be loaded and were loaded anew",
+    ]

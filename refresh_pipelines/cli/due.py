@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from refresh_pipelines.catalogue import Catalogue
 from refresh_pipelines.cli.outcomes import progress
 from refresh_pipelines.clock import utc_now
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # a second's import
     from refresh_pipelines.orchestration.due import Due, Instance
     from refresh_pipelines.orchestration.reads import Reads
     from refresh_pipelines.orchestration.runner import Order
+
+
+# A command that is called every five minutes is to have ended by then.
+_CLEARING = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def run_due(specs: Sequence[SourceSpec], catalogue: Catalogue, settings: Setting
                     return
         derived = [spec for spec in specs if spec.derived and spec.source not in paused]
         yield from _build(instance, derived, catalogue, settings, shown)
+        _clear(instance, catalogue, settings, shown)
 
 
 def _due(instance: Instance, spec: SourceSpec, settings: Settings, reads: Reads) -> Due | None:
@@ -123,6 +129,27 @@ def run_orders(
         if any(outcome.error_class == "interrupted" for outcome in outcomes):
             return False
     return True
+
+
+def _clear(instance: Instance, catalogue: Catalogue, settings: Settings, shown: Shown) -> None:
+    """Once a day remove what is too old, which the daemon does where there is one."""
+    from refresh_pipelines.orchestration.retention import is_due  # noqa: PLC0415
+
+    if not is_due(settings, utc_now()):
+        return
+    from refresh_pipelines.orchestration.retention import clear  # noqa: PLC0415
+    from refresh_pipelines.orchestration.retention_asset import report  # noqa: PLC0415
+    from refresh_pipelines.orchestration.server import history_errors  # noqa: PLC0415
+
+    try:
+        cleared = clear(instance, settings, list(catalogue.sources.values()), utc_now(), _CLEARING)
+        report(instance, cleared)
+        said = cleared.sentence()
+    except history_errors(RefreshError) as error:
+        # What was refreshed is told all the same.
+        said = f"Nothing old can be removed: {' '.join(str(error).split())[:500]}"
+    if not shown.quiet:
+        click.echo(said, err=True)
 
 
 def _build(

@@ -5,6 +5,8 @@ Help is listed from the table here, so that `refresh --help` is as quick as the 
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
@@ -38,7 +40,16 @@ COMMANDS: dict[str, Lazy] = {
     "reset": Lazy("cli.reset", "reset", "Close the breaker of sources that failed several times in a row."),
     "alerts": Lazy("cli.alerts", "alerts", "Try the webhooks; list open incidents, notices, and what waits and why."),
     "retire": Lazy("cli.retire", "retire", "Remove what a deleted source has left, or forget rows to load them anew."),
+    "copy": Lazy("cli.copy", "copy", "Copy the warehouse to another place: DuckDB to PostgreSQL, or back."),
+    "backup": Lazy("cli.backup", "backup", "Write warehouse, history and incidents to one file, while all goes on."),
+    "restore": Lazy("cli.backup", "restore", "Put a backup back."),
     "sql": Lazy("cli.sql", "sql", "Ask the warehouse a question in SQL, read only."),
+    "start": Lazy("cli.start", "start", "Start UI, daemon and code server in the background."),
+    "stop": Lazy("cli.start", "stop", "Stop them, and let runs end before."),
+    "restart": Lazy("cli.start", "restart", "Stop and start, with the settings as they are now."),
+    "logs": Lazy("cli.logs", "logs", "Show what these processes print; -f follows."),
+    "doctor": Lazy("cli.doctor", "doctor", "Look for the known traps and say how to mend them."),
+    "api": Lazy("cli.api", "api", "Serve the API, /metrics and the status page."),
     "sandbox": Lazy("cli.sandbox", "sandbox", "Serve the bundled samples in place of the real hosts."),
 }
 
@@ -75,11 +86,30 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except RefreshError as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            text = _of_a_server(error)
+            if text is None:
+                raise
+            raise click.ClickException(text) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+def _of_a_server(error: Exception) -> str | None:
+    """Return in one sentence that the server of Dagster's history went during a command; None for all else."""
+    server = sys.modules.get("refresh_pipelines.orchestration.server")
+    if server is None or not isinstance(error, server.history_errors()) or isinstance(error, OSError | sqlite3.Error):
+        return None
+    from refresh_pipelines.orchestration.trouble import trouble_of  # noqa: PLC0415 - with all that Dagster loads
+    from refresh_pipelines.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.load()
+    return (
+        str(trouble_of(error, settings, "Dagster's history", "The command broke off.")) if settings.instance else None
+    )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

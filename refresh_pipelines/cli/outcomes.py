@@ -98,9 +98,9 @@ def _next(outcomes: list[Outcome], settings: Settings) -> str:
     steps = [(f"{refresh} history {failed.source}", "what it did before")] if failed else []
     steps += [
         (f"{refresh} status", "how every source is doing"),
-        (f'{refresh} sql "FROM refresh.load_state"', "what the warehouse knows of each load"),
+        (f'{refresh} sql "SELECT * FROM refresh.load_state"', "what the warehouse knows of each load"),  # noqa: S608 - shown
         ("make up", "the Dagster UI with assets, schedules and history"),
     ]
     width = max(len(command) for command, _ in steps)
     lines = [f"  {command.ljust(width)}  {what}" for command, what in steps]
-    return "\n".join(["", f"Warehouse: {settings.warehouse_file}", "Next:", *lines])
+    return "\n".join(["", f"Warehouse: {settings.warehouse_name}", "Next:", *lines])

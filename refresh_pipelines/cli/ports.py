@@ -1,8 +1,8 @@
 """Ports that somebody else holds: who it is, and which setting moves us.
 
 `python -m refresh_pipelines.cli.ports` is asked by `make up` before it starts anything. It prints
-"<port of the UI> <port of the sandbox> <whether a sandbox is to be started: yes or no>" and ends with
-1 if a port is taken, 2 if a setting is wrong.
+"<port of the UI> <port of the sandbox> <whether a sandbox is to be started: yes or no> <port of the API>"
+and ends with 1 if a port is taken, 2 if a setting is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from refresh_pipelines.redact import redact
 from refresh_pipelines.settings import Settings, SettingsError
 
 HOST = "127.0.0.1"
-UI, SANDBOX = "REFRESH_UI_PORT", "REFRESH_SANDBOX_PORT"
+UI, SANDBOX, API = "REFRESH_UI_PORT", "REFRESH_SANDBOX_PORT", "REFRESH_API_PORT"
 _HERE = frozenset({HOST, "0.0.0.0", "::", "::1"})  # noqa: S104 - compared with, not bound to
 
 
@@ -105,14 +105,30 @@ def ports_of_up(settings: Settings) -> tuple[int, int, bool]:
     return ui, sandbox, True
 
 
+def port_of_api(settings: Settings, others: Sequence[int]) -> int:
+    """Return the port that `make up` serves the API on.
+
+    Raises:
+        SettingsError: it is one of the `others`.
+        PortInUse: it is taken.
+    """
+    if settings.api_port in others:
+        raise SettingsError(f"{API} is {settings.api_port}, as another port of `make up`; they must differ")
+    if taken(settings.api_port):
+        raise port_in_use(settings.api_port, API, "make up")
+    return settings.api_port
+
+
 def main() -> None:
     """Print the ports for `deploy/up.sh`; see the module."""
     try:
-        ui, sandbox, start = ports_of_up(Settings.load())
+        settings = Settings.load()
+        ui, sandbox, start = ports_of_up(settings)
+        api = port_of_api(settings, (ui, sandbox))
     except (PortInUse, SettingsError) as error:
         click.echo(f"Nothing was started: {error}", err=True)
         sys.exit(1 if isinstance(error, PortInUse) else 2)
-    click.echo(f"{ui} {sandbox} {'yes' if start else 'no'}")
+    click.echo(f"{ui} {sandbox} {'yes' if start else 'no'} {api}")
 
 
 if __name__ == "__main__":

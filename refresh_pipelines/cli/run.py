@@ -20,6 +20,7 @@ from refresh_pipelines.cli.due import Shown, run_due
 from refresh_pipelines.cli.keys import Wanted, nothing_due, runs_wanted
 from refresh_pipelines.cli.outcomes import print_outcomes, progress, send_notices
 from refresh_pipelines.cli.upstream import sandbox_if_needed
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.lineage import in_order
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
 from refresh_pipelines.settings import Settings
@@ -83,10 +84,10 @@ def run(
                 _runs(spec, wanted)  # a wrong key is told before anything starts
         shown = Shown(force=force, verbose=verbose, quiet=as_json)
         made = run_due(specs, catalogue, settings, shown) if due else _run_all(specs, wanted, settings, shown)
-        outcomes = list(made)
+        outcomes, trouble = _gathered(made)
     send_notices(outcomes, settings)
     broken = [] if names else [b for b in catalogue.broken.values() if group in (None, b.group)]
-    ok = not broken and all(outcome.outcome in GOOD_EXIT for outcome in outcomes)
+    ok = not broken and not trouble and all(outcome.outcome in GOOD_EXIT for outcome in outcomes)
     if as_json:
         print_json([outcome.item() for outcome in outcomes], ok)
     elif outcomes or not due:
@@ -95,7 +96,25 @@ def run(
         click.echo("nothing is due")
     for b in broken:
         click.echo(f"{b.name} was not refreshed, its YAML has problems: run `refresh check`.", err=True)
+    if trouble:
+        raise trouble
     sys.exit(0 if ok else 1)
+
+
+def _gathered(made: Iterator[Outcome]) -> tuple[list[Outcome], RefreshError | None]:
+    """Return the outcomes, and what kept the rest from being made: a person should see those that were.
+
+    Raises:
+        RefreshError: it came before there was any.
+    """
+    outcomes: list[Outcome] = []
+    try:
+        outcomes.extend(made)
+    except RefreshError as error:
+        if not outcomes:
+            raise
+        return outcomes, error
+    return outcomes, None
 
 
 def _chosen(catalogue: Catalogue, names: tuple[str, ...], group: str | None, disabled: bool) -> list[SourceSpec]:

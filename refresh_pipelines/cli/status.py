@@ -20,7 +20,9 @@ from refresh_pipelines.cli.common import (
     print_table,
     read_catalogue,
 )
+from refresh_pipelines.cli.processes import print_service, process_item, process_states
 from refresh_pipelines.cli.score import part_item, print_score, shown_total
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.freshness import Late, Verdict, sentence
 from refresh_pipelines.heartbeat import life_of
 from refresh_pipelines.problems import did_you_mean
@@ -28,6 +30,7 @@ from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.score import Score
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.states import all_well, is_held, state_of
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -39,35 +42,44 @@ _HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUT
 @click.argument("names", nargs=-1, metavar="[SOURCE]...")
 @json_option
 def status(names: tuple[str, ...], as_json: bool) -> None:
-    """Show which sources are fresh, late or failing.
+    """Show which sources are fresh, late or failing, below the processes that `refresh start` has started.
 
-    Exit code 1 if a source is overdue, failing, or has a broken file, also while it runs on its last
-    good version. One that waits for a key is blocked, which is no failure until what it has loaded
-    before is overdue. Times are UTC. With one SOURCE it also says what its score is made of.
+    Exit code 1 if one of those does not run, or if a source is overdue, failing, or has a broken file,
+    also while it runs on its last good version. One that waits for a key is blocked, which is no
+    failure until what it has loaded before is overdue. Times are UTC. With one SOURCE it also says
+    what its score is made of.
     """
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415 - a second's import
     from refresh_pipelines.orchestration.status import status_items, verdicts_of  # noqa: PLC0415
 
     settings = load_settings()
     catalogue = read_catalogue(settings)
-    with open_instance(settings) as instance:
-        now = datetime.now(timezone.utc)
-        verdicts = verdicts_of(instance, catalogue, now, settings)
-        items = _only(status_items(instance, catalogue, now, settings, verdicts), names)
-        one = catalogue.sources.get(items[0]["source"]) if len(items) == len(names) == 1 else None
-        score = _score(instance, catalogue, one, settings, now) if one else None
+    try:
+        with open_instance(settings) as instance:
+            now = datetime.now(timezone.utc)
+            verdicts = verdicts_of(instance, catalogue, now, settings)
+            items = _only(status_items(instance, catalogue, now, settings, verdicts), names)
+            one = catalogue.sources.get(items[0]["source"]) if len(items) == len(names) == 1 else None
+            score = _score(instance, catalogue, one, settings, now) if one else None
+    except RefreshError:
+        if not (names or as_json):
+            print_service(*process_states(settings))  # of which something can be said without the history
+        raise
     if one:
         items[0]["score"] = shown_total(score)
     life = life_of(settings.data_dir)
     chosen = [spec for spec in catalogue.sources.values() if any(spec.source == item["source"] for item in items)]
     blocked = missing_keys(chosen, settings)
-    states = [_state(item, item["source"] in blocked) for item in items]
-    ok = not {"overdue", "failing", "broken"} & set(states) and not any(item["stale_yaml"] for item in items)
-    ok = ok and not any(map(_is_held, items))
+    states = [state_of(item, item["source"] in blocked) for item in items]
+    ok = all_well(items, states)
+    service, problem = ([], "") if names else process_states(settings)
+    ok = ok and not problem and all(process.up for process in service)
     if as_json:
-        more = {"score_parts": [part_item(score, part) for part in score.parts]} if score else {}
+        more: dict[str, object] = {"score_parts": [part_item(score, part) for part in score.parts]} if score else {}
+        more |= {"processes": list(map(process_item, service)), "service": problem} if service or problem else {}
         print_json(items, ok, heartbeat=life.text, **more)
     else:
+        print_service(service, problem)
         if not settings.schedules_enabled:
             click.echo("REFRESH_SCHEDULES_ENABLED is false: no schedule or sensor requests a run.\n")
         grey = [number for number, state in enumerate(states) if state == "blocked"]
@@ -110,14 +122,9 @@ def _todo(spec: SourceSpec, late: Late) -> str:
     return f"`{run}` tries now; {why}."
 
 
-def _is_held(item: dict[str, Any]) -> bool:
-    """Whether schedules ask for nothing because the source fails all the time."""
-    return bool(item["enabled"] and item["breaker"] in {"open", "half_open"})
-
-
 def _print_held(items: list[dict[str, Any]]) -> None:
     """Say of each source whose breaker is open since when, when it is probed, and what to do."""
-    for item in filter(_is_held, items):
+    for item in filter(is_held, items):
         probe = f"next probe {_short(item['next_probe_at'])}" if item["breaker"] == "open" else "a probe is due or made"
         click.echo(
             f"\nBreaker open: {item['group']}/{item['source']} since {_short(item['breaker_since'])}, after "
@@ -137,19 +144,6 @@ def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str,
         if name not in known:
             raise click.UsageError(f"no source is called {name!r} ({did_you_mean(name, known)})")
     return [known[name] for name in names] if names else items
-
-
-def _state(item: dict[str, Any], blocked: bool) -> str:
-    verdicts = {
-        "broken": item["incident"] == "broken_yaml",
-        "disabled": not item["enabled"],
-        "blocked": blocked and not item["overdue"],
-        "paused": item["paused"],
-        "failing": item["consecutive_failures"] or item["last_outcome"] == "failed",
-        "overdue": item["overdue"],
-        "fresh": item["last_success_at"],
-    }
-    return next((state for state, holds in verdicts.items() if holds), "never run")
 
 
 def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:

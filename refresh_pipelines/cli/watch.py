@@ -1,7 +1,8 @@
-"""The catalogue watcher as a process: `python -m refresh_pipelines.cli.watch [PORT]`, started by `make up`.
+"""The catalogue watcher as a process: `python -m refresh_pipelines.cli.watch [PORT [HOST]]`.
 
-PORT is where the Dagster UI listens (REFRESH_UI_PORT, 3000). Its webserver passes the reload on to the code server
-that daemon and webserver share; the daemon sees within a second that this has been replaced.
+It is started by `make up` and `refresh start`. PORT and HOST are where the Dagster UI listens (3000, this machine). Its
+webserver passes the reload on to the code server that daemon and webserver share; the daemon sees within a second that
+this has been replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from refresh_pipelines import log
 from refresh_pipelines.cli.ports import HOST
 from refresh_pipelines.redact import redact
 from refresh_pipelines.settings import Settings, SettingsError
-from refresh_pipelines.watch import NotReloaded, Watcher
+from refresh_pipelines.watch import Healer, NotReloaded, Watcher
 
 # As in workspace.yaml.
 LOCATION_NAME = "refresh_pipelines"
@@ -27,17 +28,19 @@ _RELOAD = """mutation ($name: String!) {reloadRepositoryLocation(repositoryLocat
     ... on RepositoryLocationNotFound {message}
     ... on UnauthorizedError {message}
     ... on PythonError {message}}}"""
+_LOADED = """query ($name: String!) {workspaceLocationEntryOrError(name: $name) {
+    ... on WorkspaceLocationEntry {locationOrLoadError {__typename ... on PythonError {message}}}}}"""
 # Loading a thousand sources on a busy machine.
 _PATIENCE = 180.0
 
 
 class Webserver:
-    """The webserver's GraphQL on this machine."""
+    """The webserver's GraphQL, on this machine or in the container beside this one."""
 
-    def __init__(self, port: int) -> None:
-        self._address = f"http://{HOST}:{port}/graphql"
+    def __init__(self, port: int, host: str = HOST) -> None:
+        self._address = f"http://{host}:{port}/graphql"
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy stands between this machine and itself
+        self._session.trust_env = False  # no proxy stands between
 
     def reload(self) -> NotReloaded | None:
         """Have the definitions loaded anew; return None once the webserver serves them."""
@@ -49,6 +52,18 @@ class Webserver:
         except (requests.RequestException, ValueError) as error:
             kind = type(error).__name__
             return NotReloaded(f"the Dagster UI does not answer on {self._address} ({kind})", again=True)
+
+    def broken(self) -> str:
+        """Return why the definitions are not served, "" if they are, or if the webserver does not say."""
+        body = {"query": _LOADED, "variables": {"name": LOCATION_NAME}}
+        try:
+            answer = self._session.post(self._address, json=body, timeout=_PATIENCE)
+            entry = (answer.json().get("data") or {}).get("workspaceLocationEntryOrError") or {}
+        except (requests.RequestException, ValueError):
+            return ""
+        loaded = entry.get("locationOrLoadError") or {}
+        said = str(loaded.get("message") or "it gave no reason") if loaded.get("__typename") == "PythonError" else ""
+        return redact(" ".join(said.split()))[:300]
 
 
 def _verdict(answer: dict[str, Any]) -> NotReloaded | None:
@@ -64,13 +79,20 @@ def _verdict(answer: dict[str, Any]) -> NotReloaded | None:
 
 @click.command()
 @click.argument("port", type=int, default=3000, envvar="REFRESH_UI_PORT")
-def watch(port: int) -> None:
-    """Watch the catalogue and reload the Dagster UI on PORT when it changes, until interrupted."""
+@click.argument("host", default=HOST, envvar="REFRESH_UI_HOST")
+def watch(port: int, host: str) -> None:
+    """Watch the catalogue and reload the Dagster UI at HOST and PORT when it changes, until interrupted.
+
+    It is also reloaded where it could not load the definitions.
+    """
     try:
         log.configure(Settings.load())
-        watcher = Watcher(Settings.load, Webserver(port).reload, click.echo)
+        server = Webserver(port, host)
+        watcher = Watcher(Settings.load, server.reload, click.echo)
+        healer = Healer(server.broken, server.reload, click.echo)
         while True:
             time.sleep(watcher.step())
+            healer.step(time.monotonic())
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
