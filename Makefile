@@ -2,7 +2,12 @@
 
 PYTHON ?= python3
 UPSTREAM ?= sandbox
+# `make up PROFILE=postgres` keeps history and warehouse in a PostgreSQL of its own.
+PROFILE ?=
 VENV := .venv/.complete
+# Beside what runs: tests, lint, types. Apart, because they are half of the packages and a first `make run` needs none.
+DEV := .venv/.complete-dev
+PROFILED := $(if $(filter postgres,$(PROFILE)),.venv/.complete-postgres)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -14,20 +19,20 @@ help: ## list the targets
 run: $(VENV) ## refresh every enabled source once, from the bundled sandbox (UPSTREAM=live: the real hosts)
 	@REFRESH_UPSTREAM=$(UPSTREAM) $(BIN)/refresh run --all
 
-up: $(VENV) ## serve the Dagster UI (3000) and the sandbox (8088) until Ctrl-C (UPSTREAM=live: no sandbox)
-	@REFRESH_UPSTREAM=$(UPSTREAM) deploy/up.sh
+up: $(VENV) $(PROFILED) ## serve the Dagster UI (3000), the API (8087) and the sandbox (8088) until Ctrl-C (UPSTREAM=live: no sandbox)
+	@REFRESH_UPSTREAM=$(UPSTREAM) PROFILE=$(PROFILE) deploy/up.sh
 
-test: $(VENV) ## all tests that need no daemon
+test: $(DEV) ## all tests that need no daemon
 	@$(BIN)/pytest -n 2 --dist worksteal -m "not e2e"
 
-cover: $(VENV) ## the same with branch coverage, which takes twice as long
+cover: $(DEV) ## the same with branch coverage, which takes twice as long
 	@$(BIN)/pytest --cov --cov-report=term -n 2 --dist worksteal -m "not e2e"
 
 # Three at once on two cores: most of their time is waiting for minutes to pass.
-e2e: $(VENV) ## the tests that start live daemons and whole processes
+e2e: $(DEV) ## the tests that start live daemons and whole processes
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m e2e
 
-check: $(VENV) ## lint, format, types, import layers and the catalogue
+check: $(DEV) ## lint, format, types, import layers and the catalogue
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -41,7 +46,15 @@ clean: ## remove .venv and caches; data/ stays
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
 	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
 
-# The stamp is written last, so that an interrupted installation is taken up again by the next make.
+# The stamps are written last, so that an interrupted installation is taken up again by the next make.
 $(VENV): requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" deploy/venv.sh
+	@touch $@
+
+$(DEV): $(VENV)
+	@PYTHON="$(PYTHON)" deploy/venv.sh dev
+	@touch $@
+
+.venv/.complete-postgres: $(VENV)
+	@PYTHON="$(PYTHON)" deploy/venv.sh postgres
 	@touch $@

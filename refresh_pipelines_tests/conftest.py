@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from refresh_pipelines_tests.command_home import Home
     from refresh_pipelines_tests.dagster_bench import Bench
+    from refresh_pipelines_tests.postgres import Server
 
 hypothesis.settings.register_profile("local", deadline=None, max_examples=30)
 # The same examples in every run, so that a failure comes from the change and not from the draw.
@@ -69,9 +71,7 @@ def refused_connections() -> Iterator[list[str]]:
     assert not _refused, f"reached for the network: {_refused}"
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away settings and keys, and proxies, which would be asked for loopback addresses too."""
+def _take_away_settings() -> None:
     for name in list(os.environ):
         if (
             name.startswith("REFRESH_")
@@ -79,7 +79,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             or name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
             or name in {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"}
         ):
-            monkeypatch.delenv(name)
+            del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Take away settings and keys, and proxies, which would be asked for loopback addresses too.
+
+    Afterwards again: a command that a test calls sets some for the processes it starts, and what is made once for all
+    tests of a file is made before this.
+    """
+    _take_away_settings()
+    yield
+    _take_away_settings()
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +116,45 @@ def empty_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
             new.mkdir()
             make_empty_history(new).rename(folder)
         return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Return a PostgreSQL server of this worker; it takes a second to make."""
+    from refresh_pipelines_tests.postgres import Server  # noqa: PLC0415 - only who needs it has a driver loaded
+
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = Server(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> Iterator[str]:
+    """Return the URL of an empty database."""
+    with postgres_server.database() as name:
+        yield postgres_server.url(name)
+
+
+@pytest.fixture(scope="session")
+def empty_postgres_history(postgres_server: Server) -> Iterator[str]:
+    """Return the name of a database with Dagster's tables, in which nothing has happened."""
+    from dagster_postgres import DagsterPostgresStorage  # noqa: PLC0415
+
+    from refresh_pipelines.postgres_url import for_dagster  # noqa: PLC0415
+
+    with postgres_server.database() as name:
+        DagsterPostgresStorage(for_dagster(postgres_server.url(name)))
+        yield name
+
+
+@pytest.fixture
+def postgres_history(postgres_server: Server, empty_postgres_history: str) -> Iterator[str]:
+    """Return the URL of a history in which nothing has happened, with a password that nobody asks for."""
+    with postgres_server.database(empty_postgres_history) as name:
+        yield postgres_server.url(name).replace("@", ":planted5ecret@")
 
 
 @pytest.fixture
@@ -140,11 +191,15 @@ def ran(record_property: Callable[[str, object], None]) -> Callable[[str, str], 
 
 
 # Minutes of waiting each: begun last, one of them would be what everybody waits for.
-_LONGEST = ("test_failing_live.py", "test_stuck_e2e.py", "test_e2e.py", "test_dead_host.py")
+_LONGEST = (
+    "test_soak_e2e.py", "test_failing_live.py", "test_daemon_ticks.py", "test_catalogue_changes.py",
+    "test_supervised.py", "test_dead_host.py", "test_stuck_e2e.py", "test_e2e.py", "test_embedded_e2e.py",
+)  # fmt: skip
 
 
 def pytest_configure() -> None:
     """Keep the folders of tests in memory where there is plenty that programs may be started from."""
+    _take_away_settings()
     if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
         room = os.statvfs(_MEMORY)
         if room.f_bavail * room.f_frsize >= _ENOUGH and not room.f_flag & os.ST_NOEXEC:

@@ -99,12 +99,12 @@ def everything_is_there(served):
     assets = {"/".join(asset["assetKey"]["path"]): asset for asset in node["assetNodes"]}
     builtin = load_catalogue([BUILTIN_CATALOG]).sources.values()
     own = {"benin/ticking", "benin/hanging", "benin/Broken_One"}
-    assert set(assets) == {spec.name for spec in builtin} | own | {"refresh/scores"}
+    assert set(assets) == {spec.name for spec in builtin} | own | {"refresh/scores", "refresh/retention"}
     assert all(asset["groupName"] == key.partition("/")[0] for key, asset in assets.items())
     assert assets["commodities/fred_fx"]["isPartitioned"]
     assert not assets["benin/Broken_One"]["isExecutable"]
     states = {schedule["name"]: schedule["scheduleState"]["status"] for schedule in node["schedules"]}
-    assert states.pop("weekly_scores") == "RUNNING"
+    assert [states.pop(name) for name in ("weekly_scores", "daily_retention")] == ["RUNNING", "RUNNING"]
     due = [spec.source for spec in builtin if spec.enabled and not spec.request.drop and not spec.derived]
     assert states == {f"{source}_schedule": "RUNNING" for source in (*due, "ticking", "hanging")}
     assert {"name": "failures", "sensorState": {"status": "RUNNING"}} in node["sensors"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refresh_pipelines.postgres_url import for_dagster
 from refresh_pipelines.settings import BUILTIN_CATALOG, SAMPLES, Settings, SettingsError, find_root
 from refresh_pipelines.units import format_duration, parse_duration, parse_rate, parse_size
 
@@ -62,6 +63,37 @@ def test_catalogue_folders_are_taken_in_order_from_the_root(tmp_path):
 )
 def test_three_slashes_are_relative_and_four_absolute(tmp_path, text, file):
     assert str(Settings.load({"REFRESH_WAREHOUSE": text}, tmp_path).warehouse_file) == file.format(root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("postgres://me:pa55@host/db", "does not begin with postgresql://"), ("sqlite:///pa55", "does not begin with"),
+        ("postgresql://me:pa55@host", "names no database"), ("postgresql://me:pa55@/db", "names no host"),
+        ("postgresql://me:pa55@host:port/db", "host or port cannot be read"),
+        ("postgresql://me:pa/55@host/db", "host or port cannot be read"),
+        ("postgresql://me:5/p55@host/db", "special characters"), ("postgresql://me:55#x@host/db", "special characters"),
+        ("postgresql://me:pa55@host:0/db", "its port is 0"),
+    ],
+)  # fmt: skip
+def test_an_address_of_dagsters_history_that_cannot_be_used_is_not_repeated(tmp_path, text, why):
+    with pytest.raises(SettingsError, match="REFRESH_INSTANCE: expected postgresql://user:password@") as caught:
+        Settings.load({"REFRESH_INSTANCE": text}, tmp_path)
+    assert why in str(caught.value) and "55" not in str(caught.value).partition(";")[2]
+
+
+def test_an_address_of_dagsters_history_is_completed_and_shown_without_its_secrets(tmp_path):
+    assert Settings.load({}, tmp_path).instance is None
+    settings = Settings.load({"REFRESH_INSTANCE": "postgresql://me:pa55%40@host:5433/db?sslmode=require"}, tmp_path)
+    assert settings.instance_name == "postgresql://host:5433/db"
+    assert "pa55" not in repr(settings)
+    assert settings.instance.startswith("postgresql://me:pa55%40@host:5433/db?connect_timeout=10&")
+    assert settings.instance.endswith("&sslmode=require")
+    # What Dagster is given is what it was read from, with a driver.
+    again = Settings.load({"REFRESH_INSTANCE": for_dagster(settings.instance)}, tmp_path)
+    assert again.instance == settings.instance
+    folder = Settings.load({"REFRESH_INSTANCE": "postgresql://me@/db?host=%2Frun%2Fa%20b"}, tmp_path)
+    assert folder.instance_name == "postgresql:///db at /run/a b"
 
 
 @pytest.mark.parametrize(
