@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,11 @@ def _refuse_network(event: str, args: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_network)
+
+
+def pytest_collection_finish() -> None:
+    """Have garbage collected more rarely: with all of Dagster loaded each full look takes most of a second."""
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

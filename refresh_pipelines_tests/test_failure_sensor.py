@@ -132,6 +132,16 @@ def test_of_several_assets_in_a_run_only_the_failed_ones_are_told(bench, receive
     assert [body["source"] for body in receiver.delivered] == ["one"]
 
 
+def test_after_a_run_over_several_assets_status_json_knows_what_became_of_each(bench):
+    names = [f"s{number}" for number in range(5)]
+    for name in names:
+        bench.add(f"commodities/{name}", MINI.replace("data.csv", f"{name}.csv"))
+        bench.sandbox.override(f"/example.org/{name}.csv", b"day,value\n2026-01-01,1\n")
+    for _ in range(2):
+        result = bench.launch(names)
+        assert {bench.status()[name]["last_run_id"] for name in names} == {result.run_id}
+
+
 def test_a_run_refused_for_a_missing_key_is_no_failure_to_tell(bench, receiver):
     daemon = Daemon(bench)
     bench.environ["FRED_API_KEY"] = ""

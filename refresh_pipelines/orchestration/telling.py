@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import dagster as dg
@@ -20,6 +22,21 @@ from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.redact import redact
 from refresh_pipelines.spec import SourceSpec
+
+# Rewriting the file may take this part of a run's time, beside the one time when all of it is done.
+_SHARE = 1 / 20
+
+
+@dataclass
+class _Rewriting:
+    """How many assets of a run have ended in this process, and before when the file is not written again."""
+
+    run_id: str = ""
+    ended: int = 0
+    until: float = 0.0
+
+
+_rewriting = _Rewriting()
 
 
 def tell(
@@ -48,11 +65,28 @@ def tell(
         _end_incidents(context.instance, notices, spec)
         for problem in notices.deliver():
             run_log.warning(f"A notice is waiting: {problem}. It will be sent by the next run or the daemon.")
-        write_status_file(context.instance, workshop.settings)
+        _rewrite_status(context, workshop)
     except history_errors(RefreshError) as error:
         text = f"The notice or status.json could not be written: {redact(str(error), secrets)}"
         run_log.warning(text)
         log.event("log", text, level="warning", logger=__name__)
+
+
+def _rewrite_status(context: dg.AssetExecutionContext, workshop: Workshop) -> None:
+    """Write the file of all sources, in a run over many assets only now and then and after the last of them.
+
+    With two hundred sources it takes longer than to refresh one.
+    """
+    if _rewriting.run_id != context.run_id:
+        _rewriting.run_id, _rewriting.ended, _rewriting.until = context.run_id, 0, 0.0
+    _rewriting.ended += 1
+    chosen = context.run.asset_selection
+    begun = time.monotonic()
+    if begun < _rewriting.until and chosen and _rewriting.ended < len(chosen):
+        return
+    write_status_file(context.instance, workshop.settings)
+    ended = time.monotonic()
+    _rewriting.until = ended + (ended - begun) / _SHARE
 
 
 def _failed_at(instance: dg.DagsterInstance, spec: SourceSpec, run_id: str) -> datetime:

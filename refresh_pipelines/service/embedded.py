@@ -34,6 +34,8 @@ _DATABASES = {INSTANCE: "dagster", WAREHOUSE: "warehouse"}
 _USER = "refresh"
 # After a crash it first reads its log; a stop waits for what is being written.
 _PATIENCE = 300
+# One that was started or killed by somebody else a moment ago refuses connections, but not for long.
+_DYING = 30
 # The address of a socket may have 107 bytes on Linux and 103 on macOS; this is the end of it.
 _LONGEST = 103 - len("/.s.PGSQL.5432")
 
@@ -67,15 +69,29 @@ class Embedded:
         with FileLock(self.folder / "start.lock"):
             if not self.cluster.exists():
                 self._create()
-            if not self.runs():
-                self._bury()
-                self._settle()
-                log = self.log / "log"
-                self._do("pg_ctl", "start", "-s", "-w", "-t", str(_PATIENCE), "-D", self.cluster, "-l", log)
-            with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            with self._connected() as connection:
                 known = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
                 for name in sorted(set(_DATABASES.values()) - known):
                     connection.execute(f"CREATE DATABASE {name}")
+
+    def _connected(self) -> psycopg.Connection:
+        """Connect to the server, and start it unless it runs; one that was killed a moment ago still looks alive."""
+        until = time.monotonic() + _DYING
+        while True:
+            if not self.runs():
+                self._launch()
+            try:
+                return psycopg.connect(self.url("postgres"), autocommit=True)
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def _launch(self) -> None:
+        self._bury()
+        self._settle()
+        log = self.log / "log"
+        self._do("pg_ctl", "start", "-s", "-w", "-t", str(_PATIENCE), "-D", self.cluster, "-l", log)
 
     def runs(self) -> bool:
         """Whether it runs, whoever has started it."""
