@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refresh_pipelines.catalogue import Broken, Catalogue, Problem, Stale, errors_of, load_catalogue, read_source
+from refresh_pipelines.reconcile import with_priorities
 from refresh_pipelines.rules.across import alias_claims, alias_problems, table_problems
 from refresh_pipelines.rules.gates import requirement_problems
 from refresh_pipelines.settings import Settings
@@ -65,7 +66,7 @@ def with_last_good(catalogue: Catalogue, settings: Settings) -> Catalogue:
     for key, bad in catalogue.broken.items():
         revival.take(key, bad)
     ordered = sorted(revival.sources.values(), key=lambda spec: (spec.group, spec.source))
-    sources = {spec.source: spec for spec in ordered}
+    sources = with_priorities({spec.source: spec for spec in ordered})
     return replace(catalogue, sources=sources, broken=revival.broken, stale=revival.stale)
 
 

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from refresh_pipelines import log
+from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.breakers import Breakers
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
+from refresh_pipelines.quarantine import Quarantine
 from refresh_pipelines.settings import Settings
-from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.spec import Archive, SourceSpec
 from refresh_pipelines.sweep import LEFT, remove_locks, remove_staging
 
 if TYPE_CHECKING:  # the database's library is loaded when something is removed
+    from refresh_pipelines.archive.retention import Removed
     from refresh_pipelines.orchestration.internals_retention import Gone, OldRun, Remover
 
 # What there is no time for within this, the next day does.
@@ -57,6 +60,7 @@ class Cleared:
         orphans: runs that were deleted elsewhere, and of which files were left.
         staging: folders of refreshes that were killed.
         locks: files of locks.
+        archive: payloads, by source; `untouched` says of whose archive nothing could be removed, and why.
         oldest: when the oldest run was made that is left.
         finished: whether there was time for everything.
     """
@@ -67,6 +71,8 @@ class Cleared:
     orphans: int = 0
     staging: int = 0
     locks: int = 0
+    archive: dict[str, Removed] = field(default_factory=dict)
+    untouched: dict[str, str] = field(default_factory=dict)
     oldest: datetime | None = None
     finished: bool = True
 
@@ -75,13 +81,19 @@ class Cleared:
         """How many runs were removed."""
         return sum(row.runs for row in self.sources.values())
 
+    @property
+    def payloads(self) -> int:
+        """How many payloads were removed from the archive."""
+        return sum(one.payloads for one in self.archive.values())
+
     def sentence(self) -> str:
         """Say it in a sentence without a full stop."""
-        if not (self.runs or self.rows or self.orphans or self.staging or self.locks):
+        if not (self.runs or self.rows or self.orphans or self.staging or self.locks or self.payloads):
             return "nothing was old enough to be removed"
         parts = {
             "runs": self.runs, "rows of the event log": self.rows, "leftovers of deleted runs": self.orphans,
             "folders in staging": self.staging, "files of locks": self.locks,
+            "payloads": self.payloads,
         }  # fmt: skip
         said = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
         return f"removed {said}; {self.bytes / 1e6:.1f} MB" + ("" if self.finished else "; the rest tomorrow")
@@ -126,16 +138,51 @@ def clear(
     until, out = clock() + patience.total_seconds(), Cleared()
     Kept(settings.data_dir, "retention").write({_ALL: ("", json.dumps(now.isoformat()))})
     out.staging, out.bytes = remove_staging(settings.data_dir, now)
+    out.finished = _clear_archives(settings, specs, now, lambda: clock() < until, out)
     if settings.keep_runs is not None:
         before = now - settings.keep_runs
         out.locks = remove_locks(settings.data_dir, before, now)
-        out.finished = all(clock() < until for _ in _steps(instance, settings, specs, before, now, at_once, out))
+        steps = _steps(instance, settings, specs, before, now, at_once, out)
+        out.finished = all(clock() < until for _ in steps) and out.finished
     text = out.sentence()
     log.event(
         "retention.ended", text, runs=out.runs, rows=out.rows, bytes=out.bytes, orphans=out.orphans,
-        staging=out.staging, locks=out.locks, oldest=out.oldest, finished=out.finished,
+        staging=out.staging, locks=out.locks, payloads=out.payloads, oldest=out.oldest, finished=out.finished,
     )  # fmt: skip
     return out
+
+
+def _clear_archives(
+    settings: Settings, specs: Collection[SourceSpec], now: datetime, going: Callable[[], bool], out: Cleared
+) -> bool:
+    """Remove old payloads of every source; return whether there was time for all of them."""
+    from refresh_pipelines.archive.retention import archived, clear_archive  # noqa: PLC0415 - half a second's import
+    from refresh_pipelines.warehouse import open_warehouse  # noqa: PLC0415
+
+    sources = archived(settings.data_dir)
+    if not sources:
+        return True
+    try:
+        held = open_warehouse(settings).payloads()
+    except RefreshError as error:
+        # What was accepted is not known: nothing is removed.
+        out.untouched = dict.fromkeys(sources, str(error))
+        return True
+    limits = {spec.source: spec.archive for spec in specs}
+    waiting = Quarantine(settings.data_dir)
+    for source in sources:
+        if not going():
+            return False
+        try:
+            kept = held.get(source, set()) | {record.payload for record in waiting.waiting(source)}
+            removed = clear_archive(settings.data_dir, source, limits.get(source, Archive()), kept, now)
+        except RefreshError as error:
+            out.untouched[source] = str(error)
+            continue
+        out.bytes += removed.bytes
+        if removed.payloads:
+            out.archive[source] = removed
+    return True
 
 
 def is_due(settings: Settings, now: datetime) -> bool:

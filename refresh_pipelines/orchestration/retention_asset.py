@@ -6,6 +6,7 @@ It is no source: no refresh, no host, no warehouse, and nothing is late without 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands.
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -16,6 +17,9 @@ from refresh_pipelines.orchestration.schedules import SWITCHED_OFF
 from refresh_pipelines.orchestration.server import history_errors
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.spec import SourceSpec
+
+if TYPE_CHECKING:
+    from refresh_pipelines.archive.retention import Removed
 
 RETENTION = dg.AssetKey(["refresh", "retention"])
 SCHEDULE = "daily_retention"
@@ -29,7 +33,8 @@ def retention_asset(specs: Sequence[SourceSpec], workshop: Workshop) -> dg.Asset
     @dg.asset(
         key=RETENTION,
         group_name="refresh",
-        description="Removes runs that ended longer ago than REFRESH_KEEP_RUNS, and what killed processes have left. "
+        description="Removes runs that ended longer ago than REFRESH_KEEP_RUNS, payloads that `archive` of their "
+        "source no longer keeps, and what killed processes have left. "
         "What runs say of assets stays. Each materialization lists what was removed.",
         kinds={"python"},
     )
@@ -55,7 +60,7 @@ def metadata_of(cleared: Cleared) -> Mapping[str, dg.MetadataValue]:
     """Return the list: numbers, which the UI plots, and a table of the runs by source."""
     numbers = {
         "runs": cleared.runs, "rows": cleared.rows, "bytes": cleared.bytes, "orphans": cleared.orphans,
-        "staging": cleared.staging, "locks": cleared.locks,
+        "staging": cleared.staging, "locks": cleared.locks, "payloads": cleared.payloads,
     }  # fmt: skip
     out: dict[str, dg.MetadataValue] = {name: dg.MetadataValue.int(count) for name, count in numbers.items()}
     out["finished"] = dg.MetadataValue.bool(cleared.finished)
@@ -72,7 +77,19 @@ def metadata_of(cleared: Cleared) -> Mapping[str, dg.MetadataValue]:
                 for row in rows
             ]
         )  # fmt: skip
+    if cleared.archive:
+        out["removed_payloads"] = dg.MetadataValue.table([_row(row) for row in cleared.archive.values()])
+    if cleared.untouched:
+        said = "\n".join(f"- {source}: {why}" for source, why in sorted(cleared.untouched.items()))
+        out["untouched_archives"] = dg.MetadataValue.md(said)
     return out
+
+
+def _row(removed: "Removed") -> dg.TableRecord:
+    newest = f"{removed.newest:%Y-%m-%d %H:%M}" if removed.newest else ""
+    return dg.TableRecord(
+        {"source": removed.source, "payloads": removed.payloads, "bytes": removed.bytes, "newest": newest}
+    )  # fmt: skip
 
 
 def retention_schedule(workshop: Workshop, *, shared: bool) -> dg.ScheduleDefinition:
