@@ -9,10 +9,16 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refresh_pipelines import limits
 from refresh_pipelines.spec import Column
+from refresh_pipelines.zone import instants
 
+# What ends in Z or an offset; of a day alone, 2024-01-01, -01 is none.
+_WITH_OFFSET = r"[T ][0-9:.]+(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 # Python and PostgreSQL know no year 0.
 _FIRST = datetime(1, 1, 1)  # noqa: DTZ001 - compared with times of every kind
+# What stands for itself, a set of characters, or the bracket that begins a group without a name.
+_BRACKETS = re.compile(r"\\.|\[\^?\]?[^\]]*\]|\((?!\?)", re.DOTALL)
 _TYPES = {
     "text": pa.string(),
     "int": pa.int32(),
@@ -24,6 +30,8 @@ _TYPES = {
     "timestamptz": pa.timestamp("us", tz="UTC"),
     "json": pa.string(),
 }
+# Characters; a decimal has at most 38 digits, and Arrow miscounts from 77 on.
+_LONGEST_NUMBER = 76
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -33,17 +41,37 @@ def arrow_type(name: str) -> pa.DataType:
 
 
 def cast_text(text: pa.Array, column: Column) -> tuple[pa.Array, pa.Array]:
-    """Return the typed values and a mask of those that are bad (unreadable or out of range).
+    """Return the typed values and a mask of those that are bad: unreadable, or not what the column demands.
 
     Empty text and the declared missing codes are null, which is not bad.
     """
     text = _without_missing(text, column)
     values = _typed(text, column)
     bad = pc.and_(pc.is_valid(text), pc.is_null(values))
-    out_of_range = _out_of_range(values, column)
-    if out_of_range is not None:
-        bad = pc.or_(bad, out_of_range.fill_null(False))
+    for broken in limits.broken(values, column, _typed):
+        bad = pc.or_(bad, broken.fill_null(False))
     return values, bad
+
+
+def extracted(text: pa.Array, expression: str) -> pa.Array:
+    """Return what the one group of a regular expression finds in each text; null where it finds nothing."""
+    # Arrow wants the group to have a name.
+    named = _BRACKETS.sub(lambda found: "(?P<found>" if found[0] == "(" else found[0], expression)
+    return pc.struct_field(pc.extract_regex(text, named), [0]).cast(pa.string())
+
+
+def time_trouble(text: str, column: Column) -> str:
+    """Return why a local time is refused that can be read: what the clocks of its zone do then; "" for others."""
+    if column.timezone is None:
+        return ""
+    for key, rule, what in (("ambiguous", "first", "comes twice"), ("nonexistent", "shift", "is skipped")):
+        if getattr(column, key) == "refuse" and _reads(text, column.model_copy(update={key: rule})):
+            return f"a time that {what} when clocks are set"
+    return ""
+
+
+def _reads(text: str, column: Column) -> bool:
+    return bool(_typed(_without_missing(pa.array([text], pa.string()), column), column)[0].is_valid)
 
 
 def _without_missing(text: pa.Array, column: Column) -> pa.Array:
@@ -58,17 +86,39 @@ def _typed(text: pa.Array, column: Column) -> pa.Array:
         return _without_nul(text)
     if column.type == "json":
         return _valid_json(text)
-    if column.format:
-        return _strptime(text, column)
     kind = arrow_type(column.type)
+    if column.timezone:
+        return _local(text, column, kind)
+    if column.format:
+        return _strptime(text, column.format, kind)
     if column.type in ("int", "bigint"):
         # Arrow would also read 0x1f.
         text = _where(pc.match_substring_regex(text, r"^[+-]?[0-9]+$"), pc.replace_substring_regex(text, r"^\+", ""))
+    if pa.types.is_decimal(kind):
+        # Arrow reads too many digits as some other number, and says nothing.
+        text = _where(pc.less_equal(pc.utf8_length(text), _LONGEST_NUMBER), text)
     if column.type in ("date", "timestamp", "timestamptz"):
-        # Checked on the text, before anything turns the value into a Python one.
-        text = _where(pc.invert(pc.starts_with(text, "0000")), text)
+        text = _after_year_0(text)
     values = _cast(text, kind)
     return _where(pc.is_finite(values), values) if column.type == "double" else values
+
+
+def _after_year_0(text: pa.Array) -> pa.Array:
+    # Checked on the text, before anything turns the value into a Python one.
+    return _where(pc.invert(pc.starts_with(text, "0000")), text)
+
+
+def _local(text: pa.Array, column: Column, kind: pa.DataType) -> pa.Array:
+    """Read times of a zone; those that bring an offset of their own are what it says."""
+    naive = pa.timestamp("us")
+    if column.format:
+        local, exact = _strptime(text, column.format, naive), pa.nulls(len(text), kind)
+    else:
+        text = _after_year_0(text)
+        with_offset = pc.match_substring_regex(text, _WITH_OFFSET).fill_null(False)
+        local = _cast(_where(pc.invert(with_offset), text), naive)
+        exact = _cast(_where(with_offset, text), kind) if pc.any(with_offset).as_py() else pa.nulls(len(text), kind)
+    return pc.coalesce(exact, instants(local, str(column.timezone), column.ambiguous, column.nonexistent))
 
 
 def _where(condition: pa.Array, values: pa.Array) -> pa.Array:
@@ -94,13 +144,13 @@ def _cast_each(text: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind).take(encoded.indices)
 
 
-def _strptime(text: pa.Array, column: Column) -> pa.Array:
+def _strptime(text: pa.Array, pattern: str, kind: pa.DataType) -> pa.Array:
     """Parse by format, and refuse what only parses by accident: 2023-02-31, or text left over."""
     # In whole seconds, as strptime reads them: strftime would write fractions of finer units.
-    moment = pc.strptime(text, format=column.format, unit="s", error_is_null=True)
-    again = pc.strftime(moment, format=column.format)
+    moment = pc.strptime(text, format=pattern, unit="s", error_is_null=True)
+    again = pc.strftime(moment, format=pattern)
     same = pc.and_(pc.equal(_plain(again), _plain(text)), pc.greater_equal(moment, pa.scalar(_FIRST, moment.type)))
-    return _where(same, moment).cast(arrow_type(column.type))
+    return _where(same, moment).cast(kind)
 
 
 def _plain(text: pa.Array) -> pa.Array:
@@ -130,12 +180,3 @@ def _is_json(text: str) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _out_of_range(values: pa.Array, column: Column) -> pa.Array | None:
-    if column.min is None and column.max is None:
-        return None
-    numbers = pc.cast(values, pa.float64(), safe=False)
-    low = pc.less(numbers, column.min) if column.min is not None else None
-    high = pc.greater(numbers, column.max) if column.max is not None else None
-    return pc.or_kleene(low, high) if low is not None and high is not None else (low if low is not None else high)

@@ -1,26 +1,34 @@
 """Cast text to the declared columns and say exactly which rows will not do.
 
-Works on whole columns; single values are looked at only where a column holds a bad one.
+Works on whole columns; single values are looked at only where a column holds a bad one. Up to
+`load.reject_share` such rows are put aside, see `rejects`; one more, and nothing is loaded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timezone
+from fractions import Fraction
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refresh_pipelines.cast import arrow_type, cast_text
+from refresh_pipelines.cast import arrow_type, cast_text, extracted, time_trouble
+from refresh_pipelines.drift import Drift, widened
 from refresh_pipelines.errors import ContractViolation, WrongPeriod
+from refresh_pipelines.limits import demand
 from refresh_pipelines.parse.notes import Notes
+from refresh_pipelines.rejects import Rejects
 from refresh_pipelines.spec import Column, SourceSpec
 from refresh_pipelines.window import Window, fill
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _EXAMPLES = 3
+_LONGEST_SHOWN = 200
+# A column of a batch with a bad value in it: its name, itself, the texts, and which of them are bad.
+_Suspect = tuple[str, Column, pa.Array, pa.Array]
 
 
 @dataclass
@@ -48,13 +56,29 @@ class Tally:
 class Contract:
     """One pass over the batches of a refresh under one spec and window.
 
-    `bound` names what each payload brings values for, beside the window.
+    Args:
+        bound: what each payload brings values for, beside the window.
+        rejects: where bad rows are put; without it a few are told and the others only counted.
+        drift: what is known of undeclared fields, where several contracts share it.
+
+    Attributes:
+        spec: the source with the columns that `load.drift: evolve` has made so far; `schema` is theirs.
     """
 
-    def __init__(self, spec: SourceSpec, window: Window, notes: Notes, bound: Collection[str] = ()) -> None:
-        self.spec, self.window, self.notes = spec, window, notes
-        self.tally = Tally()
-        self.schema = staged_schema(spec)
+    def __init__(
+        self,
+        spec: SourceSpec,
+        window: Window,
+        notes: Notes,
+        bound: Collection[str] = (),
+        rejects: Rejects | None = None,
+        drift: Drift | None = None,
+    ) -> None:
+        self.window, self.notes = window, notes
+        self.declared, self.drift = spec, drift or Drift(spec)
+        self.spec = widened(spec, self.drift.fields)
+        self.tally, self.rejects = Tally(), rejects
+        self.schema = staged_schema(self.spec)
         self._rows_seen = 0
         self._names: list[str] = []
         # `refresh parse` may be asked without a partition; its column then stays empty.
@@ -64,6 +88,12 @@ class Contract:
             if (p := placeholder(column)) and p not in window.fields and p not in bound
         }
         self._here, self._label = window, ""
+        self._met: set[str] = set()
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The field of each column that fields of these payloads have made, by its name; others may share `drift`."""
+        return {name: field for name, field in self.drift.fields.items() if field in self._met}
 
     @property
     def key(self) -> list[str]:
@@ -81,13 +111,14 @@ class Contract:
         """Yield typed batches of one payload's good rows; `names` are values only this payload has."""
         self._here = replace(self.window, names={**self.window.names, **(names or {})})
         self._label = "".join(f"{name}={value} " for name, value in (names or {}).items())
-        self._rows_seen = 0
+        self._rows_seen, before = 0, self.notes.passed_over
         for batch in batches:
             self._require_fields(batch.schema.names)
             typed = self._rows(batch)
             self._rows_seen += batch.num_rows
             if typed.num_rows:
                 yield typed
+        self.tally.filtered += self.notes.passed_over - before
 
     def _require_fields(self, names: list[str]) -> None:
         if names == self._names:
@@ -95,14 +126,14 @@ class Contract:
         self._names = names
         wanted = {
             source: name
-            for name, column in self.spec.columns.items()
+            for name, column in self.declared.columns.items()
             if placeholder(column) is None
             for source in column.fields(name)
         }
         missing = [
             f"{name!r} (read from {source!r})"
             for source, name in wanted.items()
-            if source not in names and not self.spec.columns[name].optional
+            if source not in names and not self.declared.columns[name].optional
         ]
         if missing:
             raise ContractViolation(
@@ -112,8 +143,11 @@ class Contract:
                 todo=f"The layout may have changed: compare with samples/{self.spec.source}/ and adjust `columns`.",
             )
         dotted = {source.split(".")[0] for source in wanted}
-        ignored = [name for name in names if name not in wanted and name not in dotted]
-        self.notes.ignored = list(dict.fromkeys([*self.notes.ignored, *ignored]))
+        undeclared = self.drift.meet([name for name in names if name not in wanted and name not in dotted])
+        self._met.update(names)
+        self.notes.ignored = list(dict.fromkeys([*self.notes.ignored, *undeclared]))
+        self.spec = widened(self.declared, self.drift.fields)
+        self.schema = staged_schema(self.spec)
 
     def _rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {}
@@ -121,11 +155,11 @@ class Contract:
         # Upstreams write an empty table as one row of commas. In JSON a null has been said.
         is_csv = self.spec.format is not None and self.spec.format.kind == "csv"
         blank = pa.repeat(pa.scalar(is_csv), batch.num_rows)
-        suspects: list[tuple[str, Column, pa.Array, pa.Array]] = []
+        suspects: list[_Suspect] = []
         for name, column in self.spec.columns.items():
             text = self._text(batch, name, column)
             values, wrong = cast_text(text, column)
-            if placeholder(column) is None:
+            if name in self.declared.columns and placeholder(column) is None:
                 blank = pc.and_(blank, pc.and_(pc.is_null(values), pc.invert(wrong)))
             wrong = pc.or_(wrong, self._null_in_required(name, column, values, wrong))
             if column.equals is not None:
@@ -141,15 +175,31 @@ class Contract:
         self.tally.filtered += batch.num_rows - kept
         self.tally.rejected += wrong_rows
         if wrong_rows:
-            reasons = [
-                r
-                for name, column, text, wrong in suspects
-                for r in self._examples(name, column, text, pc.and_(wrong, bad))
-            ]
-            room = _EXAMPLES - len(self.tally.reasons)
-            self.tally.reasons += [text for _, text in sorted(reasons)][: max(room, 0)]
-        good = pc.and_(keep, pc.invert(bad))
-        return pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema).filter(good)
+            self._reject(batch, columns, suspects, bad)
+        typed = pa.RecordBatch.from_arrays(list(columns.values()), schema=self.schema)
+        if kept == batch.num_rows and not wrong_rows:
+            return typed
+        return typed.filter(pc.and_(keep, pc.invert(bad)))
+
+    def _reject(
+        self, batch: pa.RecordBatch, columns: Mapping[str, pa.Array], suspects: list[_Suspect], bad: pa.Array
+    ) -> None:
+        """Put bad rows aside with what is wrong with each, and remember a few as examples."""
+        room = _EXAMPLES if self.rejects is None else self.rejects.room
+        places = pc.indices_nonzero(bad)
+        last = places[room - 1].as_py() if room is not None and 0 < room < len(places) else batch.num_rows
+        why: dict[int, list[tuple[str, str]]] = {}
+        for name, column, text, wrong in suspects if room != 0 else ():
+            rows = pc.indices_nonzero(pc.and_(wrong, bad))
+            rows = rows.filter(pc.less_equal(rows, last))
+            for row, value in zip(rows.to_pylist(), text.take(rows).to_pylist(), strict=True):
+                why.setdefault(row, []).append((name, self._what_is_wrong(name, column, value)))
+        if self.rejects is not None:
+            self.rejects.add(batch, columns, bad, why, self._label.strip(), self._rows_seen)
+        examples = [
+            f"{self._label}row {self._rows_seen + row + 1}: {text}" for row in sorted(why) for _, text in why[row]
+        ]
+        self.tally.reasons += examples[: max(_EXAMPLES - len(self.tally.reasons), 0)]
 
     def _text(self, batch: pa.RecordBatch, name: str, column: Column) -> pa.Array:
         field_name = placeholder(column)
@@ -157,7 +207,8 @@ class Contract:
             nothing = pa.nulls(batch.num_rows, pa.string())
             present = set(batch.schema.names)
             parts = [batch.column(source) if source in present else nothing for source in column.fields(name)]
-            return parts[0] if len(parts) == 1 else _joined(parts)
+            text = parts[0] if len(parts) == 1 else _joined(parts)
+            return text if column.extract is None else extracted(text, column.extract)
         value = None if name in self.unbound else fill("{" + field_name + "}", self._here, f"column {name}")
         return pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
 
@@ -175,18 +226,14 @@ class Contract:
         value = fill(wanted, self._here, f"column {name}")
         return pc.not_equal(pc.utf8_trim_whitespace(text), value).fill_null(True)
 
-    def _examples(self, name: str, column: Column, text: pa.Array, wrong: pa.Array) -> list[tuple[int, str]]:
-        rows = pc.indices_nonzero(wrong).to_pylist()[:_EXAMPLES]
-        where, demand = " ".join(column.fields(name)), _demand(name, column, self.spec)
+    def _what_is_wrong(self, name: str, column: Column, value: str | None) -> str:
+        required = not column.nullable or name in self.spec.merge_key
+        text = demand(column, required=required)
         if column.equals is not None:
-            demand += f", equal to {fill(column.equals, self._here, name)}"
-        return [
-            (
-                row,
-                f"{self._label}row {self._rows_seen + row + 1}: {where}={text[row].as_py()!r} is no {demand}",
-            )
-            for row in rows
-        ]
+            text += f", equal to {fill(column.equals, self._here, name)}"
+        trouble = time_trouble(value, column) if value else ""
+        shown = repr(value if value is None or len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "…")
+        return f"{' '.join(column.fields(name))}={shown} is no {text}" + (f" ({trouble})" if trouble else "")
 
     def _kept(self, columns: dict[str, pa.Array], bad: pa.Array) -> pa.Array:
         """Rows that count: with a value where one is needed, and of the period asked for."""
@@ -226,16 +273,12 @@ class Contract:
         tally, partitions = self.tally, self.spec.partitions
         if tally.outside and partitions and (partitions.outside == "refuse" or not tally.fetched):
             raise self._wrong_period(partitions.column or "")
+        require_share(self.declared, tally.fetched, tally.rejected, tally.reasons)
         if tally.rejected:
-            error = ContractViolation(
-                f"{tally.rejected} of {tally.fetched} rows do not fit the declared columns",
-                expected="values of the declared types",
-                came="; ".join(tally.reasons),
-                todo="Nothing was loaded. Look at the payload with `refresh parse`; adjust `columns` (missing, format, "
-                "nullable, min, max) if the rows are right.",
+            where = f"quarantine.{self.declared.raw_table}"
+            self.notes.remark(
+                f"{tally.rejected} of {tally.fetched} rows were rejected into {where}: {', '.join(tally.reasons)}"
             )
-            error.fetched, error.rejected = tally.fetched, tally.rejected
-            raise error
 
     def _wrong_period(self, column: str) -> WrongPeriod:
         tally, window = self.tally, self.window
@@ -270,10 +313,18 @@ def staged_schema(spec: SourceSpec) -> pa.Schema:
     return pa.schema([(name, arrow_type(column.type)) for name, column in spec.columns.items()])
 
 
-def _demand(name: str, column: Column, spec: SourceSpec) -> str:
-    parts = [column.type + (f" of format {column.format}" if column.format else "")]
-    if not column.nullable or name in spec.merge_key:
-        parts.append("not empty")
-    if column.min is not None or column.max is not None:
-        parts.append(f"between {column.min} and {column.max}")
-    return ", ".join(parts)
+def require_share(spec: SourceSpec, fetched: int, rejected: int, examples: Sequence[str]) -> None:
+    """Raise ContractViolation when more rows break the contract than `load.reject_share` allows."""
+    share = Fraction(str(spec.load.reject_share))
+    if rejected <= share * fetched:
+        return
+    allowed = f", in all but {float(share):.3g} of the rows (load.reject_share)" if share else ""
+    error = ContractViolation(
+        f"{rejected} of {fetched} rows do not fit the declared columns",
+        expected=f"values of the declared types{allowed}",
+        came="; ".join(examples),
+        todo=f"Nothing was loaded. `refresh parse {spec.source} FILE --rejects` shows all of them; adjust `columns` "
+        "(missing, format, nullable, min, max, enum) if the rows are right, or raise load.reject_share.",
+    )
+    error.fetched, error.rejected = fetched, rejected
+    raise error

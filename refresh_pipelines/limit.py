@@ -29,7 +29,7 @@ STAGES = {
     DONE: "reporting",
 }
 # The stage that follows what `Tools.progress` is told.
-AFTER = {"fetched": READ, "staged": LOAD, "merged": COMMIT, "committed": DONE}
+AFTER = {"fetched": READ, "archived": READ, "staged": LOAD, "merged": COMMIT, "committed": DONE, "held": DONE}
 
 
 _statements: set[Callable[[], None]] = set()

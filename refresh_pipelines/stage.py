@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refresh_pipelines.contract import Contract, staged_schema
+from refresh_pipelines.contract import Contract, require_share
 from refresh_pipelines.errors import ContractViolation, RefreshError
 from refresh_pipelines.measure import calculator, measure
 from refresh_pipelines.parse import Notes, parse
+from refresh_pipelines.rejects import Rejects, each_reject, with_rejects
+from refresh_pipelines.rowfile import RowFile
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.window import Window
 
@@ -47,10 +49,14 @@ class Staged:
     """Rows waiting to be merged.
 
     Attributes:
-        path: Arrow IPC file with the declared columns, unique by merge key.
+        path: Arrow IPC file with the declared columns and those of `evolved`, unique by merge key.
         rows: rows in the file.
-        fetched: rows of the payload after the declared filter, `rows` + `duplicates`.
-        content_hash: hash of the rows whatever their order, without volatile columns.
+        fetched: rows of the payload after the declared filter, `rows` + `duplicates` + `rejected`.
+        content_hash: hash of the rows whatever their order, without volatile columns; of rejected ones as well.
+        rejected: rows that broke the contract and may, by `load.reject_share`.
+        rejects: the file they lie in, see `rejects.rejects_schema`; None where there are none.
+        unreadable: how many of them have no merge key that can be read, so that nobody knows which rows they are.
+        evolved: the field that each column is read from which `load.drift: evolve` has made, by its name.
     """
 
     path: Path
@@ -59,6 +65,10 @@ class Staged:
     filtered: int
     duplicates: int
     content_hash: str
+    rejected: int = 0
+    rejects: Path | None = None
+    unreadable: int = 0
+    evolved: Mapping[str, str] = field(default_factory=dict)
 
     def table(self) -> pa.Table:
         """Return the rows, mapped from disk."""
@@ -73,29 +83,56 @@ def stage(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, pat
         RefreshError: whatever `parse` and `Contract` raise; ContractViolation when rows with one
             merge key differ (or are repeated at all under `duplicates: refuse`).
     """
-    contract = accept(spec, payloads, window, path, notes)
+    contract, rejects = accept(spec, payloads, window, path, notes)
     with calculator(path.with_suffix(".spill")) as connection:
-        unique = measure(connection, spec, contract.key, path)
-    return Staged(path, unique.rows, contract.tally.fetched, contract.tally.filtered, unique.duplicates, unique.hash)
+        unique = measure(connection, contract.spec, contract.key, path)
+    return Staged(
+        path,
+        unique.rows,
+        contract.tally.fetched,
+        contract.tally.filtered,
+        unique.duplicates,
+        with_rejects(unique.hash, rejects.digest),
+        rejected=rejects.rows,
+        rejects=rejects.path if rejects.rows else None,
+        unreadable=rejects.unreadable,
+        evolved=contract.drift.fields,
+    )
 
 
-def accept(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, path: Path, notes: Notes) -> Contract:
-    """Parse, check and write rows that need not be unique yet; return the contract. Raises as `stage`."""
+def rejects_path(rows: Path) -> Path:
+    """Return where the rejected rows lie beside the accepted ones."""
+    return rows.with_suffix(".rejects")
+
+
+def accept(
+    spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, path: Path, notes: Notes
+) -> tuple[Contract, Rejects]:
+    """Parse, check and write rows that need not be unique yet; return the contract and what it rejected.
+
+    The rejects are on disk also when this raises, as `stage` does.
+    """
     parts = [payload if isinstance(payload, Part) else Part(payload) for payload in payloads]
-    contract = Contract(spec, window, notes, frozenset.intersection(*(frozenset(part.names) for part in parts)))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, staged_schema(spec)) as writer:
-        for part in parts:
-            here = replace(window, names={**window.names, **part.names})
-            with naming(part.names):
-                for batch in contract.take(parse(spec, part.path, here, notes), part.names):
-                    writer.write_batch(batch)
+    bound = frozenset.intersection(*(frozenset(part.names) for part in parts))
+    with Rejects(rejects_path(path), spec) as rejects:
+        contract = Contract(spec, window, notes, bound, rejects)
+        with RowFile(path, contract.schema).writing() as rows:
+            for part in parts:
+                here = replace(window, names={**window.names, **part.names})
+                with naming(part.names):
+                    for batch in contract.take(parse(spec, part.path, here, notes), part.names):
+                        rows.write(batch)
+            rows.require(contract.schema)
     contract.conclude()
-    return contract
+    return contract, rejects
 
 
 def require_rows(spec: SourceSpec, staged: Staged) -> None:
-    """Raise ContractViolation when a payload has fewer rows than `expect.min_rows`, or lacks `expect.present`."""
-    require_number(spec, staged.fetched, staged.filtered)
+    """Raise ContractViolation when a payload has too few rows, too many rejected ones, or lacks `expect.present`."""
+    if staged.rejected:
+        examples = [f"row {one.row}: {one.reason}" for one in each_reject(staged.rejects, 3)]
+        require_share(spec, staged.fetched, staged.rejected, examples)
+    require_number(spec, staged.fetched - staged.rejected, staged.filtered)
     _require_values(spec, staged)
 
 

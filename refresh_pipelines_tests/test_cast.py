@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from refresh_pipelines.cast import arrow_type, cast_text
+from refresh_pipelines.rules.values import is_value
 from refresh_pipelines.spec import Column
 
 UTC = timezone.utc
@@ -262,10 +263,79 @@ def test_no_text_is_a_defect(texts, kind):
         ({"type": "timestamp", "format": "%S.%f"}, "has %f"),
         ({"type": "date", "format": "YYYYMMDD"}, "has no field"),
         ({"type": "date", "format": "%Y%"}, "has %; it may"),
-        ({"type": "date", "min": 3}, "min and max go with numbers, not with date"),
-        ({"type": "text", "max": 3}, "min and max go with numbers, not with text"),
+        ({"type": "date", "min": 3}, "values of it, not 3.0 .such as 2000-01-01."),
+        ({"type": "int", "min": "2000-01-01"}, "values of it, not 2000-01-01 .such as 10."),
+        ({"type": "int", "min": 3, "max": 2}, "min 3 is greater than max 2"),
+        ({"type": "text", "max": 3}, "min and max go with numbers, dates and times, not with text"),
+        ({"type": "text", "enum": ["a", 1]}, "holds texts, not 1 .put it in quotes."),
+        ({"type": "json", "enum": ["1"]}, "enum does not go with json"),
+        ({"type": "int", "pattern": "1"}, "pattern and max_length go with text, not with int"),
+        ({"type": "text", "pattern": "("}, "is no regular expression"),
+        ({"type": "text", "pattern": "a(?!b)"}, "has .{1,3}!, which RE2 does not know"),
+        ({"type": "text", "pattern": r"(a)\1"}, "which RE2 does not know"),
+        ({"type": "timestamp", "timezone": "Europe/Paris"}, "timezone goes with timestamptz, not with timestamp"),
+        ({"type": "timestamptz", "ambiguous": "first"}, "ambiguous goes with timezone"),
     ],
 )
 def test_what_cannot_work_together_is_an_error_of_the_spec(column, message):
     with pytest.raises(ValidationError, match=message):
         Column(**column)
+
+
+# What a column demands of its values.
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "texts"),
+    [
+        ("date", "2000-01-01", "2024-12-31", ["1999-12-31", "2000-01-01", "2024-12-31", "2025-01-01"]),
+        ("timestamp", "2000-01-01", "2024-12-31T12:00", ["1999-12-31T23:59:59", "2000-01-01", "2024-12-31T12:00:00",
+                                                        "2024-12-31T12:00:01"]),
+        ("timestamptz", "2000-01-01T00:00:00Z", "2024-12-31T12:00:00+01:00",
+         ["1999-12-31T23:59:59Z", "2000-01-01T01:00:00+01:00", "2024-12-31T11:00:00Z", "2024-12-31T11:00:01Z"]),
+    ],
+)  # fmt: skip
+def test_bounds_of_days_and_instants_are_allowed_themselves(kind, low, high, texts):
+    assert cast([*texts, ""], kind, min=low, max=high)[1] == [True, False, False, True, False]
+
+
+def test_a_day_that_yaml_has_read_is_a_bound_and_an_allowed_value():
+    assert cast(["1999-12-31", "2000-01-01"], "date", min=date(2000, 1, 1))[1] == [True, False]
+    assert cast(["1.1.2000", "2.1.2000"], "date", format="%d.%m.%Y", enum=[date(2000, 1, 1)])[1] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "good", "bad"),
+    [
+        ("text", ["M", "F"], ["M", " F "], ["m", "X"]), ("int", [1, 2], ["1", "+2", "02"], ["3"]),
+        ("decimal(4,1)", ["1.5"], ["1.50", "1.5"], ["1.6"]), ("bool", [True], ["true", "1"], ["false"]),
+        ("timestamptz", ["2024-01-01T00:00:00Z"], ["2024-01-01T01:00:00+01:00"], ["2024-01-01T01:00:00Z"]),
+    ],
+)  # fmt: skip
+def test_only_listed_values_are_allowed_after_they_are_typed(kind, allowed, good, bad):
+    assert cast([*good, *bad, "", None], kind, enum=allowed)[1] == [False] * len(good) + [True] * len(bad) + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (r"[A-Z]{2}\d+", ["AB1"], ["AB1\n2", "xAB1", "AB"]),
+        ("a|bc", ["a", "bc"], ["ac", "b"]),
+        (r"\+\(1\)", ["+(1)"], ["1"]),
+    ],
+)
+def test_a_pattern_is_that_of_the_whole_text(pattern, good, bad):
+    assert cast([*good, *bad, None], "text", pattern=pattern)[1] == [False] * len(good) + [True] * len(bad) + [False]
+
+
+def test_length_is_counted_in_characters():
+    assert cast(["äöü", "äöüß", ""], "text", max_length=3)[1] == [False, True, False]
+
+
+@given(
+    st.text(st.sampled_from("0123456789-+:.TZ eE"), max_size=20) | st.dates().map(str) | st.integers().map(str),
+    st.sampled_from(["int", "bigint", "decimal(4,1)", "date", "timestamp", "bool"]),
+)
+def test_what_the_rules_let_through_can_be_cast(text, kind):
+    if is_value(text, kind):
+        assert cast([text], kind)[1] == [False]

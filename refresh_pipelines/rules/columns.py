@@ -5,9 +5,13 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from zoneinfo import available_timezones
 
 from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem, did_you_mean
+from refresh_pipelines.rules.timing import is_zone
+from refresh_pipelines.rules.values import is_value
+from refresh_pipelines.spec import Column
 from refresh_pipelines.yamlpos import Loc
 
 # PostgreSQL keeps 63 characters of a name; a leading _ is for the columns every load adds.
@@ -23,6 +27,39 @@ def check_column_names(draft: Draft) -> Iterator[Problem]:
         elif not _COLUMN_NAME.fullmatch(name):
             message = f"the column name {name} must match {_COLUMN_NAME.pattern}"
             yield draft.problem(("columns", name), message, "keep the payload's name in from:", key=True)
+
+
+def check_demands(draft: Draft) -> Iterator[Problem]:
+    """What a column demands of its values can be met: zones exist, bounds and allowed values are of the type."""
+    for name, column in draft.columns.items():
+        loc = ("columns", name)
+        if column.timezone is not None and not is_zone(column.timezone):
+            hint = did_you_mean(column.timezone, available_timezones()) or "an IANA name such as Europe/Paris"
+            yield draft.problem((*loc, "timezone"), f"unknown time zone {column.timezone}", hint)
+        for key in ("min", "max"):
+            bound = getattr(column, key)
+            if isinstance(bound, str) and not is_value(bound, column.type):
+                hint = "for instance 2000-01-01" + ("" if column.type == "date" else " or 2000-01-01T00:00:00")
+                yield draft.problem((*loc, key), f"{key} of {name} is no {column.type}: {bound}", hint)
+        yield from _check_enum(draft, loc, name, column)
+        if column.pattern is not None and column.enum:
+            yield draft.problem((*loc, "pattern"), "enum says all values: pattern has nothing to add", key=True)
+    for index, field in enumerate(draft.load.ignore):
+        reader = next((name for name, column in draft.columns.items() if field in column.fields(name)), None)
+        if reader:
+            yield draft.problem(("load", "ignore", index), f"the column {reader} reads the field {field}")
+
+
+def _check_enum(draft: Draft, loc: Loc, name: str, column: Column) -> Iterator[Problem]:
+    if draft.wrote("columns", name, "enum") and not column.enum:
+        yield draft.problem((*loc, "enum"), f"enum of {name} allows nothing", "list the values there may be", key=True)
+    for index, value in enumerate(column.enum):
+        if not is_value(value, column.type):
+            yield draft.problem((*loc, "enum", index), f"enum of {name}: {value} is no {column.type}")
+        elif value in column.enum[:index]:
+            yield draft.problem((*loc, "enum", index), f"enum of {name}: {value} stands twice")
+        elif value in ("", *column.missing) or (column.strip and value != value.strip()):
+            yield draft.problem((*loc, "enum", index), f"enum of {name}: {value!r} is never a value of it")
 
 
 def check_columns_named(draft: Draft) -> Iterator[Problem]:
