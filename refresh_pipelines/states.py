@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 # What a source may be said to be; the first that holds is said.
-STATES = ("broken", "disabled", "blocked", "paused", "failing", "overdue", "fresh", "never run")
-_BAD = frozenset({"overdue", "failing", "broken"})
+STATES = ("broken", "disabled", "blocked", "paused", "failing", "quarantined", "overdue", "fresh", "never run")
+_BAD = frozenset({"overdue", "failing", "quarantined", "broken"})
 Item = Mapping[str, Any]
 
 
@@ -19,6 +19,7 @@ def state_of(item: Item, blocked: bool) -> str:
         "blocked": blocked and not item["overdue"],
         "paused": item["paused"],
         "failing": item["consecutive_failures"] or item["last_outcome"] == "failed",
+        "quarantined": item["quarantine"] or item["last_outcome"] == "quarantined",
         "overdue": item["overdue"],
         "fresh": item["last_success_at"],
     }
@@ -31,5 +32,5 @@ def is_held(item: Item) -> bool:
 
 
 def all_well(items: Iterable[Item], states: Iterable[str]) -> bool:
-    """Whether none of the sources is overdue, failing, held by its breaker or broken, also on a last good version."""
+    """Whether no source is overdue, failing, quarantined, held by its breaker or broken, or on a last good version."""
     return _BAD.isdisjoint(states) and not any(item["stale_yaml"] or is_held(item) for item in items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -136,3 +137,19 @@ def test_the_command_prints_what_it_copied_and_never_a_password(other, command, 
 def test_an_address_that_cannot_be_copied_to_is_a_usage_error(command, to, said):
     result = command("--to", to)
     assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+def test_versions_and_since_when_they_are_kept_go_along(other, postgres, tmp_path):
+    middle, back = Addressed(postgres), type(other)(tmp_path / "back.duckdb", 5)
+    spec = spec_of(load={"mode": "snapshot", "history": True})
+    for hours, keys in enumerate(("ab", "bc")):
+        rows = [{"k": key, "n": str(hours), "t": None} for key in keys]
+        other.commit(commit_of(spec, rows, tmp_path / "scratch", at=NOW + timedelta(hours=hours)))
+    copy_warehouse(other, middle, tmp_path, replace=False, step=lambda _: None)
+    copy_warehouse(middle, back, tmp_path, replace=False, step=lambda _: None)
+    for query in ("SELECT * FROM history.mini ORDER BY k, n", "SELECT * FROM refresh.histories"):
+        assert middle.query(query)[1] == back.query(query)[1] == other.query(query)[1]
+    for warehouse in (middle, back):
+        assert sorted(warehouse.query_as_of("SELECT k, n FROM raw.mini", NOW).rows) == [("a", 0), ("b", 0)]
+    copy_warehouse(other, middle, tmp_path, replace=True, step=lambda _: None)
+    assert len(middle.query("SELECT * FROM history.mini")[1]) == 4

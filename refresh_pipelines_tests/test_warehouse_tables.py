@@ -144,7 +144,7 @@ def test_a_yaml_the_table_cannot_follow_is_refused_and_nothing_changes(warehouse
     with pytest.raises(SpecChanged) as caught:
         put(columns, [{"k": "a", "n": "2", "new": "1"}], **changes)
     assert (said.replace("DECIMAL", "NUMERIC") if is_postgres(warehouse) else said) in str(caught.value)
-    mend = "Restore the old YAML, or `refresh retire mini --reload` and then `refresh run mini --missing`."
+    mend = "Run `refresh replay mini --rebuild`, or restore the old YAML."
     assert mend in str(caught.value)
     assert (names(warehouse), held(warehouse, "mini")) == before
 
@@ -162,7 +162,7 @@ def test_a_changed_table_is_refused_and_not_split(warehouse, put):
     with pytest.raises(SpecChanged) as caught:
         put(OLD, [{"k": "b", "n": "1"}], table="elsewhere")
     assert "expected `table: mini`; got `table: elsewhere`, and 1 rows in raw.mini" in str(caught.value)
-    assert "`refresh retire mini --reload`" in str(caught.value)
+    assert "`refresh replay mini --rebuild`" in str(caught.value)
     assert rows_of(warehouse, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'raw'") == [
         ("mini",)
     ]

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from refresh_pipelines.settings import Settings
-from refresh_pipelines.warehouse.base import Commit, Holding, LoadState, Merged, Remains, Warehouse
+from refresh_pipelines.warehouse.base import AsOf, Commit, Holding, LoadState, Merged, Remains, Warehouse
 from refresh_pipelines.warehouse.duckdb import DuckDBWarehouse
 from refresh_pipelines.warehouse.store import SqlWarehouse
 
-__all__ = ["Commit", "DuckDBWarehouse", "Holding", "LoadState", "Merged", "Remains", "Warehouse", "open_warehouse"]
+__all__ = [
+    "AsOf",
+    "Commit",
+    "DuckDBWarehouse",
+    "Holding",
+    "LoadState",
+    "Merged",
+    "Remains",
+    "Warehouse",
+    "open_warehouse",
+]
 
 
 def open_warehouse(settings: Settings) -> SqlWarehouse:

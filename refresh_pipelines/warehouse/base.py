@@ -8,10 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from refresh_pipelines.differences import Differences
 from refresh_pipelines.drop.ledger import FileEntry
+from refresh_pipelines.effects import Effects
 from refresh_pipelines.outcome import Counts, Kind
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged
+from refresh_pipelines.weigh import Weight
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class LoadState:
         committed_at: when this state was written.
         table: name of the raw table that holds the rows; the warehouse fills it in.
         rows: rows of this source and partition in it, after the last commit.
+        profiles: the last accepted payloads in numbers, as `profile.written` has them.
+        payload: the accepted payload in the archive; "" where none was kept.
     """
 
     source: str
@@ -52,6 +57,9 @@ class LoadState:
     cursor: str | None = None
     table: str = ""
     rows: int = 0
+    profiles: str = ""
+    signal: str | None = None
+    payload: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class Commit:
         state: what to remember; the warehouse fills in counts, outcome, data version and cursor.
         progress: told "merged" when the rows are written and the transaction is still open.
         files: what became of the files of a drop, to be written beside the rows.
+        weight: what the payload is judged by; None: it is not.
+        complete: whether nothing of what was asked for is missing.
+        again: it was made before, and its instant stays, whatever was committed since.
+        accepted: told the state as it was written while the transaction is still open; what it raises undoes all.
     """
 
     spec: SourceSpec
@@ -70,6 +82,10 @@ class Commit:
     state: LoadState
     progress: Callable[[str], None] = lambda _: None
     files: tuple[FileEntry, ...] = ()
+    complete: bool = True
+    weight: Weight | None = None
+    again: bool = False
+    accepted: Callable[[LoadState], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -80,30 +96,46 @@ class Merged:
         state: the load state as written, with counts, data version and cursor filled in.
         partition_rows: rows of this source and partition afterwards; table_rows: of the table.
         wait: seconds spent waiting for locks.
+        notes: remarks for a person.
     """
 
     state: LoadState
     partition_rows: int
     table_rows: int
     wait: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Holding:
-    """Rows of one source in one raw table. `others` counts the rows beside them; with none the table is dropped."""
+    """Rows of one source in one raw table. `others` counts the rows beside them; with none the table is dropped.
+
+    `versions` counts the past versions of its rows.
+    """
 
     table: str
     rows: int
     others: int
+    versions: int = 0
 
 
 @dataclass(frozen=True)
 class Remains:
-    """What a source has in the warehouse: load states, one for each partition, and rows."""
+    """What a source has in the warehouse: load states, one for each partition, rows, and rejected rows."""
 
     source: str
     states: int = 0
     holdings: tuple[Holding, ...] = ()
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """What a statement about the past gave. `notes` name tables that are not wholly known at that instant."""
+
+    names: Sequence[str]
+    rows: list[tuple[object, ...]]
+    notes: list[str]
 
 
 class Warehouse(Protocol):
@@ -124,6 +156,7 @@ class Warehouse(Protocol):
 
         Raises:
             ContractViolation: a row belongs to another source or partition.
+            Implausible: the payload is unlike those that were accepted before.
             SpecChanged: the table does not fit the declared columns.
             WarehouseBusy: somebody held the warehouse for too long.
         """
@@ -131,6 +164,21 @@ class Warehouse(Protocol):
 
     def commit_all(self, commits: Sequence[Commit]) -> list[Merged]:
         """Make several commits in one transaction: all of them or none. Raises as `commit` does."""
+        ...
+
+    def preview(self, commit: Commit, examples: int) -> tuple[Merged, Effects]:
+        """Return what a commit would say and do to the table; nothing is changed. Raises as `commit` does.
+
+        A payload that would wait in quarantine raises nothing: its reasons are in the effects.
+
+        Args:
+            commit: what would be done.
+            examples: how many rows of each kind are shown.
+        """
+        ...
+
+    def compare(self, commit: Commit) -> Differences:
+        """Return what a commit would do to the table, as examples; nothing is changed. Raises as `commit` does."""
         ...
 
     def touch(self, state: LoadState) -> float:
@@ -181,6 +229,15 @@ class Warehouse(Protocol):
 
         Raises:
             ContractViolation: the query cannot be run, or reads other tables.
+            WarehouseBusy: somebody held the warehouse for too long.
+        """
+        ...
+
+    def query_as_of(self, statement: str, at: datetime) -> AsOf:
+        """Run one SELECT for which the tables of schema raw are as they were at `at`; of other schemas, as they are.
+
+        Raises:
+            ContractViolation: it cannot be run; reads tables of which no versions are kept; or does not only read.
             WarehouseBusy: somebody held the warehouse for too long.
         """
         ...

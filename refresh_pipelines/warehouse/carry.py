@@ -5,7 +5,10 @@ from __future__ import annotations
 from refresh_pipelines.errors import SpecChanged
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, first_row, quote
+from refresh_pipelines.warehouse.evolved import rename_evolved
+from refresh_pipelines.warehouse.history import hide, rename_past, rename_versions
 from refresh_pipelines.warehouse.ledger import rename_files
+from refresh_pipelines.warehouse.rejects import rename_quarantine, rename_rejected
 from refresh_pipelines.warehouse.state import exists
 
 
@@ -46,6 +49,9 @@ def carry_over(connection: Connection, spec: SourceSpec) -> bool:
             _rename_table(connection, spec, old)
     connection.execute("UPDATE refresh.load_state SET source = ? WHERE source = ?", [spec.source, old])
     rename_files(connection, old, spec.source)
+    rename_versions(connection, old, spec.source)
+    rename_rejected(connection, old, spec.source)
+    rename_evolved(connection, "source", old, spec.source)
     return True
 
 
@@ -67,7 +73,11 @@ def _rename_table(connection: Connection, spec: SourceSpec, old: str) -> None:
             raise _cannot([old], f"raw.{old} to hold no other rows", f"rows of {others[0]}", keep)
         if exists(connection, "raw", new):
             raise _cannot([old], f"no table raw.{new}", "one", keep)
+        hide(connection, old)
         connection.execute(f"ALTER TABLE raw.{quote(old)} RENAME TO {quote(new)}")
+        rename_past(connection, old, new)
+        rename_quarantine(connection, old, new)
+        rename_evolved(connection, "table", old, new)
     connection.execute('UPDATE refresh.tables SET "table" = ? WHERE "table" = ?', [new, old])
     # The same YAML under another table's name has another hash, and would be read anew for nothing.
     declared = {name: getattr(spec, name) for name in SourceSpec.model_fields}

@@ -19,9 +19,8 @@ COMMENT ON VIEW refresh.completion IS
 """
 
 
-def add_rows(connection: Connection, tables: list[str]) -> None:
+def count_rows(connection: Connection, tables: list[str]) -> None:
     """Give load states of an earlier version the number of their rows; `tables` are those that refreshes have made."""
-    connection.execute('ALTER TABLE refresh.load_state ADD COLUMN "rows" BIGINT DEFAULT 0')
     for table in tables:
         count = (
             f"SELECT count(*) FROM raw.{quote(table)} t WHERE t._source = s.source"  # noqa: S608 - quoted identifier

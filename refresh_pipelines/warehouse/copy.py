@@ -20,10 +20,13 @@ from refresh_pipelines.errors import InternalError
 from refresh_pipelines.sql import Connection, columns, first_row, quote
 from refresh_pipelines.warehouse.base import LoadState
 from refresh_pipelines.warehouse.dialect import DUCKDB, dialect_of
+from refresh_pipelines.warehouse.evolved import copy_evolved
+from refresh_pipelines.warehouse.history import copy_histories, follow, hide, past_of, past_tables
 from refresh_pipelines.warehouse.ledger import all_files, ensure_ledger, write_files
 from refresh_pipelines.warehouse.leftovers import loaded_sources
 from refresh_pipelines.warehouse.postgres_link import Link
 from refresh_pipelines.warehouse.postgres_sql import csv_blocks, duckdb_type, fetch_table, postgres_type
+from refresh_pipelines.warehouse.rejects import quarantine_tables
 from refresh_pipelines.warehouse.state import columns_of, exists, made_tables, read_states, write_state
 from refresh_pipelines.warehouse.store import SqlWarehouse
 from refresh_pipelines.warehouse.tables import create_table, literal
@@ -104,47 +107,94 @@ def copy_warehouse(
             _empty(new)
         done = []
         with closing(duckdb.connect(str(Path(place) / "scratch.duckdb"))) as scratch:
-            scratch.execute("SET TimeZone = 'UTC'; CREATE SCHEMA raw")
+            scratch.execute("SET TimeZone = 'UTC'; CREATE SCHEMA raw; CREATE SCHEMA history; CREATE SCHEMA quarantine")
+            copying = _Copying(old, new, scratch, Path(place))
             for table in made_tables(old) if exists(old, "refresh", "tables") else []:
                 step(table)
-                done.append(_copy_table(old, new, table, scratch, Path(place)))
+                done.append(copying.raw(table))
+            copying.beside()
         _copy_states(old, new)
     return done
 
 
 def _empty(new: Connection) -> None:
+    for table in past_tables(new):
+        hide(new, table)
+        new.execute(f"DROP TABLE {past_of(table)}")
     for table in made_tables(new):
         new.execute(f"DROP TABLE raw.{quote(table)}")
-    for table in ("load_state", "tables", "file_ledger"):
+    for table in quarantine_tables(new):
+        new.execute(f"DROP TABLE quarantine.{quote(table)}")
+    for table in ("load_state", "tables", "file_ledger", "histories", "evolved_columns"):
         new.execute(f"DELETE FROM refresh.{table}")  # noqa: S608 - own table names
 
 
-def _copy_table(
-    old: Connection, new: Connection, table: str, scratch: duckdb.DuckDBPyConnection, folder: Path
-) -> Copied:
-    kinds = _kinds(old, table)
-    key = (first_row(old, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [table]) or ([],))[0]
-    translate = _translation(old, new)
-    create_table(new, table, {name: translate(kind) for name, kind in kinds.items()}, list(key))
-    for name, _, comment in columns_of(old, "raw", table):
-        if comment:
-            new.execute(f"COMMENT ON COLUMN raw.{quote(table)}.{quote(name)} IS {literal(comment)}")
-    left, arrived = _sum(scratch, old, table), _sum(scratch, new, table)
-    _put(new, table, list(kinds), _counted(_batches(old, table, scratch, folder), left))
-    for batch in _batches(new, table, scratch, folder):
-        arrived.add(batch)
-    if (left.rows, left.text) != (arrived.rows, arrived.text):
-        raise InternalError(
-            f"raw.{table} did not arrive as it left",
-            expected=f"{left.rows} rows, hash {left.text}",
-            came=f"{arrived.rows} rows, hash {arrived.text}",
-            todo="Nothing was copied; please report it.",
-        )
-    return Copied(table, left.rows, left.text)
+@dataclass(frozen=True)
+class _Name:
+    """A table with its schema, which has the same name on both sides."""
+
+    schema: str
+    table: str
+
+    def __str__(self) -> str:
+        return f"{quote(self.schema)}.{quote(self.table)}"
+
+    def kinds(self, connection: Connection) -> dict[str, str]:
+        """Return its columns and their types."""
+        return {name: kind for name, kind, _ in columns_of(connection, self.schema, self.table)}
 
 
-def _kinds(connection: Connection, table: str) -> dict[str, str]:
-    return {name: kind for name, kind, _ in columns_of(connection, "raw", table)}
+@dataclass(frozen=True)
+class _Copying:
+    """Tables on their way; rows of PostgreSQL go through `scratch` and `folder`."""
+
+    old: Connection
+    new: Connection
+    scratch: duckdb.DuckDBPyConnection
+    folder: Path
+
+    def raw(self, table: str) -> Copied:
+        """Copy a raw table."""
+        name = _Name("raw", table)
+        key = (first_row(self.old, 'SELECT merge_key FROM refresh.tables WHERE "table" = ?', [table]) or ([],))[0]
+        create_table(self.new, table, self._kinds(name), list(key))
+        return self._fill(name)
+
+    def beside(self) -> None:
+        """Copy past versions and rejected rows, and what is remembered of both."""
+        others = [_Name("history", f"_past_{table}") for table in past_tables(self.old)]
+        others += [_Name("quarantine", table) for table in quarantine_tables(self.old)]
+        for name in others:
+            self.new.execute(f"CREATE SCHEMA IF NOT EXISTS {name.schema}")
+            parts = ", ".join(f"{quote(column)} {kind}" for column, kind in self._kinds(name).items())
+            self.new.execute(f"CREATE TABLE {name} ({parts})")
+            self._fill(name)
+        for table in set(past_tables(self.new)) & set(made_tables(self.new)):
+            follow(self.new, table)
+        copy_histories(self.old, self.new)
+        copy_evolved(self.old, self.new)
+
+    def _kinds(self, name: _Name) -> dict[str, str]:
+        translate = _translation(self.old, self.new)
+        return {column: translate(kind) for column, kind in name.kinds(self.old).items()}
+
+    def _fill(self, name: _Name) -> Copied:
+        old, new, scratch, folder = self.old, self.new, self.scratch, self.folder
+        for column, _, comment in columns_of(old, name.schema, name.table):
+            if comment:
+                new.execute(f"COMMENT ON COLUMN {name}.{quote(column)} IS {literal(comment)}")
+        left, arrived = _sum(scratch, old, name), _sum(scratch, new, name)
+        _put(new, name, list(name.kinds(old)), _counted(_batches(old, name, scratch, folder), left))
+        for batch in _batches(new, name, scratch, folder):
+            arrived.add(batch)
+        if (left.rows, left.text) != (arrived.rows, arrived.text):
+            raise InternalError(
+                f"{name.schema}.{name.table} did not arrive as it left",
+                expected=f"{left.rows} rows, hash {left.text}",
+                came=f"{arrived.rows} rows, hash {arrived.text}",
+                todo="Nothing was copied; please report it.",
+            )
+        return Copied(name.table, left.rows, left.text)
 
 
 def _translation(old: Connection, new: Connection) -> Callable[[str], str]:
@@ -154,8 +204,8 @@ def _translation(old: Connection, new: Connection) -> Callable[[str], str]:
     return duckdb_type if after is DUCKDB else postgres_type
 
 
-def _sum(scratch: duckdb.DuckDBPyConnection, side: Connection, table: str) -> _Sum:
-    documents = [name for name, kind in _kinds(side, table).items() if kind in ("JSON", "JSONB")]
+def _sum(scratch: duckdb.DuckDBPyConnection, side: Connection, name: _Name) -> _Sum:
+    documents = [column for column, kind in name.kinds(side).items() if kind in ("JSON", "JSONB")]
     return _Sum(scratch.cursor(), documents)
 
 
@@ -166,16 +216,15 @@ def _counted(batches: Iterator[pa.RecordBatch], total: _Sum) -> Iterator[pa.Reco
 
 
 def _batches(
-    connection: Connection, table: str, scratch: duckdb.DuckDBPyConnection, folder: Path
+    connection: Connection, name: _Name, scratch: duckdb.DuckDBPyConnection, folder: Path
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a table; of one in PostgreSQL by way of DuckDB, so that both sides have the same types."""
-    kinds = _kinds(connection, table)
-    name = f"raw.{quote(table)}"
+    kinds = name.kinds(connection)
     if isinstance(connection, Link):
         kinds = {column: duckdb_type(kind) for column, kind in kinds.items()}
         declared = ", ".join(f"{quote(column)} {kind}" for column, kind in kinds.items())
         scratch.execute(f"CREATE OR REPLACE TABLE {name} ({declared})")
-        fetch_table(connection, scratch, name, list(_kinds(connection, table).items()), folder)
+        fetch_table(connection, scratch, str(name), list(name.kinds(connection).items()), folder)
         connection = scratch
     known = {kind.partition("(")[0] for kind in DUCKDB.types.values()} - {"JSON"}
     parts = ", ".join(
@@ -187,15 +236,15 @@ def _batches(
         scratch.execute(f"DROP TABLE {name}")
 
 
-def _put(connection: Connection, table: str, names: Sequence[str], batches: Iterator[pa.RecordBatch]) -> None:
+def _put(connection: Connection, name: _Name, names: Sequence[str], batches: Iterator[pa.RecordBatch]) -> None:
     listed = columns(tuple(names))
     if isinstance(connection, Link):
-        connection.copy_in(f"COPY raw.{quote(table)} ({listed}) FROM STDIN (FORMAT csv)", csv_blocks(batches))
+        connection.copy_in(f"COPY {name} ({listed}) FROM STDIN (FORMAT csv)", csv_blocks(batches))
         return
     target = _duckdb(connection)
     for batch in batches:
         target.register("incoming", pa.Table.from_batches([batch]))
-        target.execute(f"INSERT INTO raw.{quote(table)} ({listed}) SELECT {listed} FROM incoming")  # noqa: S608 - quoted
+        target.execute(f"INSERT INTO {name} ({listed}) SELECT {listed} FROM incoming")  # noqa: S608 - quoted
         target.unregister("incoming")
 
 
@@ -214,6 +263,6 @@ def _copy_states(old: Connection, new: Connection) -> None:
 
 
 def _states(connection: Connection) -> list[LoadState]:
-    return [
-        state for source in sorted(loaded_sources(connection)) for state in read_states(connection, source).values()
-    ]
+    """Return all load states in the order of their keys: a database gives them in any."""
+    found = (state for source in loaded_sources(connection) for state in read_states(connection, source).values())
+    return sorted(found, key=lambda state: (state.source, state.partition))

@@ -7,7 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
+from refresh_pipelines.contract import staged_schema
+from refresh_pipelines.rejects import read_rejects
+from refresh_pipelines.rowfile import fitted
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, columns, quote
 from refresh_pipelines.stage import Staged
@@ -27,7 +31,9 @@ class Dialect:
         widens: whether a new column goes to the end of a table; otherwise the table is written anew to keep the load
             columns last.
         unique: whether a table has an index over its merge key, which also keeps people from doubling keys.
-        stage: puts staged rows where statements find them as `staged`, until the block ends.
+        stage: puts staged rows where statements find them as `staged`, until the block ends, and the keys of rejected
+            ones, where there are any, as `rejects`. A column that the file has not is null.
+        fill: appends rows to a table: its quoted name, the quoted names of columns, and the rows.
     """
 
     types: Mapping[str, str]
@@ -38,6 +44,7 @@ class Dialect:
     widens: bool
     unique: bool
     stage: Callable[[Connection, SourceSpec, Staged], AbstractContextManager[None]]
+    fill: Callable[[Connection, str, str, pa.Table], None]
     replaces: bool = True
 
     def type(self, declared: str) -> str:
@@ -56,15 +63,34 @@ class Dialect:
 
 
 @contextmanager
-def _registered(connection: Connection, _: SourceSpec, staged: Staged) -> Iterator[None]:
+def _registered(connection: Connection, spec: SourceSpec, staged: Staged) -> Iterator[None]:
     register, unregister = (getattr(connection, name) for name in ("register", "unregister"))
-    register("staged", staged.table())
+    register("staged", _whole(staged.table(), spec))
+    rejects = read_rejects(staged.rejects)
+    if rejects is not None:
+        register("rejects", rejects)
     try:
         yield
     finally:
         # In an aborted transaction this fails too, and would hide why it was aborted.
         with suppress(duckdb.Error):
             unregister("staged")
+            unregister("rejects")
+
+
+def _whole(rows: pa.Table, spec: SourceSpec) -> pa.Table:
+    """Return rows with all columns of a source; those that an earlier payload has made are null."""
+    if len(spec.columns) == rows.num_columns:
+        return rows
+    schema = staged_schema(spec)
+    return pa.Table.from_batches([fitted(batch, schema) for batch in rows.to_batches()], schema)
+
+
+def _appended(connection: Connection, table: str, names: str, rows: pa.Table) -> None:
+    register, unregister = (getattr(connection, name) for name in ("register", "unregister"))
+    register("appended", rows)
+    connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM appended")  # noqa: S608 - quoted identifiers
+    unregister("appended")
 
 
 DUCKDB = Dialect(
@@ -87,6 +113,7 @@ DUCKDB = Dialect(
     widens=False,
     unique=False,
     stage=_registered,
+    fill=_appended,
 )
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
+from refresh_pipelines.effects import Effects
 from refresh_pipelines.errors import ContractViolation, InternalError, WarehouseBusy
 from refresh_pipelines.limit import interruptible
-from refresh_pipelines.sql import Connection, told
+from refresh_pipelines.sql import Connection, first_row, quote, told
+from refresh_pipelines.warehouse.asof import Past, look_back
+from refresh_pipelines.warehouse.base import AsOf, Commit, Merged
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.select import write_result
 from refresh_pipelines.warehouse.state import ensure_state_tables
@@ -24,6 +29,7 @@ _HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
 # DuckDB takes `raw.x` for a table of the catalogue that is named after the file.
 _SCHEMAS = ("raw", "refresh", "history", "quarantine")
 _POLL = 0.1
+_PAST = "_as_of"
 
 
 class DuckDBWarehouse(SqlWarehouse):
@@ -70,6 +76,31 @@ class DuckDBWarehouse(SqlWarehouse):
         with self._open(read_only=True) as (connection, _):
             result = connection.execute(statement)
             return [column[0] for column in result.description or ()], result.fetchall()
+
+    def preview(self, commit: Commit, examples: int) -> tuple[Merged, Effects]:
+        """See `Warehouse.preview`. Nothing is made where there is no file."""
+        if self.path.exists():
+            return super().preview(commit, examples)
+        with tempfile.TemporaryDirectory(dir=commit.staged.path.parent) as folder:
+            empty = DuckDBWarehouse(Path(folder) / "preview.duckdb", self.lock_timeout)
+            empty._create()
+            return empty.preview(commit, examples)
+
+    def query_as_of(self, statement: str, at: datetime) -> AsOf:
+        """See `Warehouse.query_as_of`. Views in a database of their own stand in the place of the tables."""
+        with self.reading() as (connection, _):
+            own = str((first_row(connection, "SELECT current_database()") or ("",))[0])
+            catalog = '"' + own.replace('"', '""') + '"'
+            past = look_back(connection, statement, at, f"{catalog}.raw", f"{catalog}.history")
+            if re.search(rf'\b{re.escape(own)}"?\s*\.\s*"?raw\b', statement, re.IGNORECASE):
+                raise past.refused(f"{own}.raw, which is the present: leave out {own}")
+            with _hung_up(connection, catalog, past):
+                try:
+                    result = connection.execute(statement)
+                    names, rows = [column[0] for column in result.description or ()], result.fetchall()
+                except (duckdb.ProgrammingError, duckdb.DataError) as error:
+                    raise past.refused(" ".join(str(error).split())) from error
+        return AsOf(names, rows, past.notes())
 
     def copy_file(self, target: Path) -> None:
         """Copy the file as it is between two commits, which wait meanwhile.
@@ -147,6 +178,30 @@ class DuckDBWarehouse(SqlWarehouse):
             came=" ".join(str(error).split())[:300],
             todo="Set REFRESH_WAREHOUSE to another file, or move this one away: a new one is then loaded from scratch.",
         )
+
+
+@contextmanager
+def _hung_up(connection: Connection, catalog: str, past: Past) -> Iterator[None]:
+    """Let statements see the tables of schema raw as they were, and those of other schemas as they are."""
+    query = (
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        " UNION SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
+        " AND NOT internal ORDER BY ALL"
+    )
+    others = [(schema, name) for schema, name in connection.execute(query).fetchall() if schema in _SCHEMAS[1:]]
+    connection.execute(f"ATTACH ':memory:' AS {_PAST} (READ_WRITE)")
+    for schema in _SCHEMAS:
+        connection.execute(f"CREATE SCHEMA {_PAST}.{schema}")
+    for table, select in past.selects.items():
+        connection.execute(f"CREATE VIEW {_PAST}.raw.{quote(table)} AS {select}")
+    for schema, name in others:
+        there = f"{schema}.{quote(name)}"
+        connection.execute(f"CREATE VIEW {_PAST}.{there} AS SELECT * FROM {catalog}.{there}")  # noqa: S608 - quoted
+    connection.execute(f"USE {_PAST}")
+    try:
+        yield
+    finally:
+        connection.execute(f"USE {catalog}; DETACH {_PAST}")
 
 
 @contextmanager

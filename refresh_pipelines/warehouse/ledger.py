@@ -67,6 +67,14 @@ def write_files(connection: Connection, entries: Sequence[FileEntry]) -> None:
             " AND status IN (SELECT unnest(?))",
             [entries[0].source, loaded, list(_HOLDING)],
         )
+    insert_files(connection, entries)
+
+
+def insert_files(connection: Connection, entries: Sequence[FileEntry]) -> None:
+    """Insert or replace entries, whatever else is known of the files."""
+    if not entries:
+        return
+    ensure_ledger(connection)
     dialect = dialect_of(connection)
     for first in range(0, len(entries), _AT_ONCE):
         some = entries[first : first + _AT_ONCE]

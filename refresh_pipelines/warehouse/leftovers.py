@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from refresh_pipelines.sql import Connection, first_row, quote
 from refresh_pipelines.warehouse.base import Holding, Remains
+from refresh_pipelines.warehouse.evolved import forget_evolved
+from refresh_pipelines.warehouse.history import count_versions, forget_versions, hide
 from refresh_pipelines.warehouse.ledger import remove_files
+from refresh_pipelines.warehouse.rejects import count_rejected, forget_rejected, quarantine_tables
 from refresh_pipelines.warehouse.state import exists, made_tables
 
 
@@ -17,8 +22,11 @@ def find_remains(connection: Connection, source: str) -> Remains:
     states = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
     own = {state.get("table") for state in states}
     holdings = [_holding(connection, source, table) for table in made_tables(connection)]
-    mine = tuple(held for held in holdings if held.rows or (held.table in own and not held.others))
-    return Remains(source, len(states), mine)
+    mine = [held for held in holdings if held.rows or (held.table in own and not held.others)]
+    versions = count_versions(connection, source)
+    mine = [replace(held, versions=versions.get(held.table, 0)) for held in mine]
+    rejected = sum(count_rejected(connection, source, table) for table in quarantine_tables(connection))
+    return Remains(source, len(states), tuple(mine), rejected)
 
 
 def remove(connection: Connection, remains: Remains) -> None:
@@ -28,10 +36,14 @@ def remove(connection: Connection, remains: Remains) -> None:
             statement = f"DELETE FROM raw.{quote(holding.table)} WHERE _source = ?"  # noqa: S608 - quoted identifier
             connection.execute(statement, [remains.source])
         else:
+            hide(connection, holding.table)
             connection.execute(f"DROP TABLE raw.{quote(holding.table)}")
             connection.execute('DELETE FROM refresh.tables WHERE "table" = ?', [holding.table])
     connection.execute("DELETE FROM refresh.load_state WHERE source = ?", [remains.source])
     remove_files(connection, remains.source)
+    forget_versions(connection, remains.source)
+    forget_rejected(connection, remains.source)
+    forget_evolved(connection, remains.source)
 
 
 def loaded_sources(connection: Connection) -> set[str]:

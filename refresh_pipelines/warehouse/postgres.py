@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,8 @@ from psycopg import errors
 
 from refresh_pipelines.errors import ContractViolation, InternalError
 from refresh_pipelines.sql import Connection, quote, told
+from refresh_pipelines.warehouse.asof import Past, look_back
+from refresh_pipelines.warehouse.base import AsOf
 from refresh_pipelines.warehouse.ledger import ensure_ledger
 from refresh_pipelines.warehouse.postgres_link import Link, Server, holder_of, lock_key
 from refresh_pipelines.warehouse.postgres_sql import POSTGRES, duckdb_type, fetch_table
@@ -27,6 +30,11 @@ from refresh_pipelines.warehouse.store import Found, SqlWarehouse
 
 # Held by every writer together, and alone by those that write more than one table of their own.
 _ALL = lock_key("warehouse")
+_OF_THE_STATEMENT = (
+    *(psycopg.ProgrammingError, psycopg.DataError, psycopg.InternalError),
+    errors.ObjectNotInPrerequisiteState,  # to write into a view
+)
+_PRESENT = "_raw_of_now"
 _READING = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -73,6 +81,24 @@ class PostgresWarehouse(SqlWarehouse):
             except psycopg.InternalError as error:
                 raise ContractViolation("the statement cannot be run", came=" ".join(str(error).split())) from error
 
+    def query_as_of(self, statement: str, at: datetime) -> AsOf:
+        """See `Warehouse.query_as_of`.
+
+        In a transaction that is rolled back the schema raw is another one, with views in the place of the tables.
+        Nobody else sees that, or waits for it, but who asks the same.
+        """
+        with (
+            self.server.open(patience=0) as (link, _),
+            self.server.told(link.connection),
+            _set_back(link, statement, at) as past,
+        ):
+            try:
+                result = psycopg.Cursor(link.connection).execute(statement, prepare=True)
+                names, rows = [column[0] for column in result.description or ()], result.fetchall()
+            except _OF_THE_STATEMENT as error:
+                raise past.refused(" ".join(str(error).split())) from error
+        return AsOf(names, rows, past.notes())
+
     @contextmanager
     def reading(self, patience: float | None = None) -> Iterator[tuple[Link, float]]:
         """Yield a link that sees one moment of the database and cannot change it, and the seconds waited."""
@@ -115,6 +141,23 @@ def _transaction(link: Link, how: str = "") -> Iterator[None]:
         link.execute("ROLLBACK")
         raise InternalError("the transaction was aborted and nobody said so", todo="Please report it.")
     link.execute("COMMIT")
+
+
+@contextmanager
+def _set_back(link: Link, statement: str, at: datetime) -> Iterator[Past]:
+    """Let statements of a transaction see the raw tables as they were; roll it back at the end."""
+    link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    try:
+        link.execute(f"SELECT pg_advisory_xact_lock({lock_key('as of')})").fetchall()
+        past = look_back(link, statement, at, _PRESENT, "history")
+        link.execute(f"ALTER SCHEMA raw RENAME TO {_PRESENT}; CREATE SCHEMA raw")
+        for table, select in past.selects.items():
+            link.execute(f"CREATE VIEW raw.{quote(table)} AS {select}")
+        link.execute("SET TRANSACTION READ ONLY")
+        yield past
+    finally:
+        with suppress(psycopg.Error):  # closing rolls back too; the first error is the one to tell
+            link.execute("ROLLBACK")
 
 
 def _lock(link: Link, keys: Sequence[int], *, alone: bool) -> None:

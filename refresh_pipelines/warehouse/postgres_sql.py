@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from refresh_pipelines.rejects import read_rejects
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, columns, quote
 from refresh_pipelines.stage import Staged
@@ -39,23 +40,46 @@ def csv_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[bytes]:
 @contextmanager
 def _copied(connection: Connection, spec: SourceSpec, staged: Staged) -> Iterator[None]:
     """Copy staged rows into a temporary table, which is never logged and goes with the transaction."""
-    if not isinstance(connection, Link):
-        raise TypeError(f"{type(connection).__name__} is no connection to PostgreSQL")
-    declared = ", ".join(f"{quote(name)} {POSTGRES.type(column.type)}" for name, column in spec.columns.items())
-    connection.execute(f"CREATE TEMPORARY TABLE staged ({declared}) ON COMMIT DROP")
+    link = _link(connection)
+    declared = {name: POSTGRES.type(column.type) for name, column in spec.columns.items()}
     with pa.memory_map(str(staged.path)) as source:
         reader = pa.ipc.open_file(source)
         batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        names = columns(tuple(reader.schema.names))
-        connection.copy_in(f"COPY pg_temp.staged ({names}) FROM STDIN (FORMAT csv)", csv_blocks(batches))
+        _copy_into(link, "staged", declared, reader.schema.names, batches)
     if staged.rows >= _WORTH_COUNTING:
         connection.execute("ANALYZE pg_temp.staged")
+    rejects = read_rejects(staged.rejects)
+    if rejects is not None:
+        keys = {name: declared[name] for name in spec.merge_key}
+        _copy_into(link, "rejects", keys, list(keys), iter(rejects.select(list(keys)).to_batches()))
     try:
         yield
     finally:
         # In an aborted transaction this fails too, and would hide why it was aborted.
         with suppress(psycopg.Error):
             connection.execute("DROP TABLE pg_temp.staged")
+            if rejects is not None:
+                connection.execute("DROP TABLE pg_temp.rejects")
+
+
+def _link(connection: Connection) -> Link:
+    if not isinstance(connection, Link):
+        raise TypeError(f"{type(connection).__name__} is no connection to PostgreSQL")
+    return connection
+
+
+def _copy_into(
+    link: Link, table: str, kinds: Mapping[str, str], names: Sequence[str], batches: Iterator[pa.RecordBatch]
+) -> None:
+    """Make a temporary table and fill those of its columns that are named."""
+    declared = ", ".join(f"{quote(name)} {kind}" for name, kind in kinds.items())
+    link.execute(f"CREATE TEMPORARY TABLE {quote(table)} ({declared}) ON COMMIT DROP")
+    statement = f"COPY pg_temp.{quote(table)} ({columns(tuple(names))}) FROM STDIN (FORMAT csv)"
+    link.copy_in(statement, csv_blocks(batches))
+
+
+def _appended(connection: Connection, table: str, names: str, rows: pa.Table) -> None:
+    _link(connection).copy_in(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)", csv_blocks(iter(rows.to_batches())))
 
 
 POSTGRES = Dialect(
@@ -78,6 +102,7 @@ POSTGRES = Dialect(
     widens=True,
     unique=True,
     stage=_copied,
+    fill=_appended,
     replaces=False,
 )
 

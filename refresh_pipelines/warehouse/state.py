@@ -8,11 +8,16 @@ from dataclasses import asdict, fields
 from refresh_pipelines.outcome import Counts
 from refresh_pipelines.sql import Connection, first_row, quote
 from refresh_pipelines.warehouse.base import LoadState
-from refresh_pipelines.warehouse.completion import COMPLETION, add_rows
+from refresh_pipelines.warehouse.completion import COMPLETION, count_rows
 from refresh_pipelines.warehouse.dialect import dialect_of
 
 _NAMES = [field.name for field in fields(LoadState)]
 _AT_ONCE = 100
+# Columns that an earlier version's load_state lacks.
+_LATER = {
+    "table": "VARCHAR DEFAULT ''", "rows": "BIGINT DEFAULT 0", "profiles": "VARCHAR DEFAULT ''", "signal": "VARCHAR",
+    "payload": "VARCHAR DEFAULT ''",
+}  # fmt: skip
 _STATE_TABLES = """
 CREATE TABLE IF NOT EXISTS refresh.load_state (
     source VARCHAR NOT NULL, "partition" VARCHAR NOT NULL, spec_hash VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
@@ -20,8 +25,16 @@ CREATE TABLE IF NOT EXISTS refresh.load_state (
     data_version VARCHAR NOT NULL, bytes BIGINT NOT NULL, committed_at TIMESTAMPTZ NOT NULL,
     changed_at TIMESTAMPTZ NOT NULL, url VARCHAR NOT NULL, etag VARCHAR, last_modified VARCHAR,
     published_at TIMESTAMPTZ, "cursor" VARCHAR, "table" VARCHAR DEFAULT '',
-    "rows" BIGINT DEFAULT 0, PRIMARY KEY (source, "partition"));
+    "rows" BIGINT DEFAULT 0, profiles VARCHAR DEFAULT '', payload VARCHAR DEFAULT '',
+    signal VARCHAR, PRIMARY KEY (source, "partition"));
 CREATE TABLE IF NOT EXISTS refresh.tables ("table" VARCHAR PRIMARY KEY, merge_key VARCHAR[] NOT NULL);
+-- Which source keeps versions in which table (`history`); since NULL: from its first load on.
+CREATE TABLE IF NOT EXISTS refresh.histories (
+    source VARCHAR PRIMARY KEY, "table" VARCHAR NOT NULL, since TIMESTAMPTZ);
+-- Which field of which source has made a column that no YAML declares (`evolved`).
+CREATE TABLE IF NOT EXISTS refresh.evolved_columns (
+    source VARCHAR NOT NULL, "table" VARCHAR NOT NULL, "column" VARCHAR NOT NULL, field VARCHAR NOT NULL,
+    since TIMESTAMPTZ NOT NULL, run_id VARCHAR NOT NULL, PRIMARY KEY (source, "table", "column"));
 """
 
 
@@ -36,27 +49,29 @@ def ensure_state_tables(connection: Connection) -> None:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     connection.execute(_STATE_TABLES)
     known_columns = {name for name, *_ in columns_of(connection, "refresh", "load_state")}
-    if "table" not in known_columns:
-        connection.execute("ALTER TABLE refresh.load_state ADD COLUMN \"table\" VARCHAR DEFAULT ''")
-        _find_tables(connection)
-    if "rows" not in known_columns:
-        add_rows(connection, made_tables(connection))
+    for name, kind in _LATER.items():
+        if name not in known_columns:
+            connection.execute(f"ALTER TABLE refresh.load_state ADD COLUMN {quote(name)} {kind}")
+            if name == "table":
+                _find_tables(connection)
+            elif name == "rows":
+                count_rows(connection, made_tables(connection))
     connection.execute(COMPLETION)
 
 
 def is_current(connection: Connection) -> bool:
     """Whether the state tables are there, and as this version wants them."""
-    newest = (
-        "(('load_state', 'table'), ('load_state', 'rows'), ('tables', 'merge_key'), ('completion', 'completed_at'))"
-    )
+    newest = [*(("load_state", name) for name in _LATER), ("tables", "merge_key"), ("completion", "completed_at")]
+    newest += [("histories", "since"), ("evolved_columns", "field")]
+    listed = ", ".join(f"('{table}', '{column}')" for table, column in newest)
     dialect = dialect_of(connection)
     found = first_row(
         connection,
         f"SELECT (SELECT count(*) FROM {dialect.columns} c WHERE schema_name = 'refresh'"  # noqa: S608 - own text
-        f" AND (table_name, column_name) IN {newest}),"
+        f" AND (table_name, column_name) IN ({listed})),"
         f" (SELECT count(*) FROM {dialect.schemas} s WHERE schema_name = 'raw')",
     )
-    return found == (4, 1)
+    return found == (len(newest), 1)
 
 
 def _find_tables(connection: Connection) -> None:
@@ -90,6 +105,17 @@ def read_states(connection: Connection, source: str, table: str = "") -> dict[st
         state = LoadState(**{**known, **changed})
         states[state.partition] = state
     return states
+
+
+def accepted_payloads(connection: Connection) -> dict[str, set[str]]:
+    """Return by source the payloads that its partitions were accepted with."""
+    if not any(name == "payload" for name, *_ in columns_of(connection, "refresh", "load_state")):
+        return {}
+    found: dict[str, set[str]] = {}
+    for source, payload in connection.execute("SELECT source, payload FROM refresh.load_state").fetchall():
+        if payload:
+            found.setdefault(source, set()).add(payload)
+    return found
 
 
 def exists(connection: Connection, schema: str, table: str) -> bool:

@@ -106,16 +106,20 @@ def _refuse_moved(connection: Connection, spec: SourceSpec) -> None:
                 f"the YAML names table raw.{spec.raw_table}, and the rows of this source lie in raw.{old}",
                 expected=f"`table: {old}`",
                 came=f"`table: {spec.raw_table}`, and {row[0]} rows in raw.{old}",
-                todo=_mend([spec.source]),
+                todo=_mend(spec, []),
             )
 
 
-def _mend(sources: list[str]) -> str:
-    names = " ".join(sources)
-    return (
-        f"Nothing was loaded. Restore the old YAML, or `refresh retire {names} --reload` and then "
-        f"`refresh run {names} --missing`."
-    )
+def _mend(spec: SourceSpec, others: list[str]) -> str:
+    """Say how rows come into a table that fits: from the archive, by the new YAML."""
+    names = [spec.source, *others]
+    forget = f"`refresh retire {' '.join(names)} --reload`"
+    if spec.derived:
+        return f"Nothing was loaded. Restore the old YAML, or {forget} and then `refresh run {spec.source}`."
+    if not others:
+        return f"Nothing was loaded. Run `refresh replay {spec.source} --rebuild`, or restore the old YAML."
+    again = " and ".join(f"`refresh replay {name} --rebuild`" for name in names)
+    return f"Nothing was loaded. Restore the old YAML, or, because they share the table, {forget} and then {again}."
 
 
 def _unfit(connection: Connection, spec: SourceSpec, problems: list[str]) -> SpecChanged:
@@ -126,7 +130,7 @@ def _unfit(connection: Connection, spec: SourceSpec, problems: list[str]) -> Spe
         f"the YAML no longer fits table raw.{spec.raw_table}",
         expected="the same types and merge key, and new columns that may be empty",
         came="; ".join(problems),
-        todo=_mend([spec.source, *others]),
+        todo=_mend(spec, others),
     )
 
 
