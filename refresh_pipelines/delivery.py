@@ -12,6 +12,8 @@ from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.errors import Interrupted, RefreshError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.fetch import Fetcher, NotHere, NotModified, Payload, Turn, Validators
 from refresh_pipelines.paging import Pager
+from refresh_pipelines.received import Received
+from refresh_pipelines.signal import Said, ask
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Part, naming
 from refresh_pipelines.window import Window
@@ -31,6 +33,7 @@ class Delivery:
         passed_over: addresses that did not have it.
         files: of a drop, what became of each file; `parts` are those that are to be read.
         remarks: what a person should know of the delivery.
+        received: of each part, what its answer said of itself; empty where nobody answered.
     """
 
     parts: tuple[Part, ...]
@@ -43,6 +46,7 @@ class Delivery:
     passed_over: tuple[NotHere, ...] = ()
     files: tuple[FileEntry, ...] = ()
     remarks: tuple[str, ...] = ()
+    received: tuple[Received | None, ...] = ()
 
 
 def deliver(
@@ -54,7 +58,7 @@ def deliver(
         known: sent back only where the refresh is one request.
 
     Raises:
-        RefreshError: as `Fetcher.fetch` and `Pager.after`; under keep_rest only if every value failed.
+        RefreshError: as `Fetcher.fetch`, `Pager.after` and `signal.ask`; under keep_rest only if every value failed.
     """
     each = spec.request.each
     if each is None:
@@ -67,9 +71,15 @@ class _Collection:
         self.spec, self.window, self.fetcher, self.folder = spec, window, fetcher, folder
         self.passed_over: list[NotHere] = []
         self.size = 0
+        self.said: Said | None = None
 
     def single(self, known: Validators | None) -> Delivery | NotModified:
-        """Return the one answer of a refresh, with all its pages."""
+        """Return the one answer of a refresh, with all its pages; asks what the catalogue says before anything else."""
+        if self.spec.request.signal:
+            self.said = ask(self.spec, self.window, self.fetcher, self.folder)
+            if known and known.signal == self.said.text:
+                return NotModified(known.url, signal=True)
+            known = known and known.without("signal")
         answers = self._first_that_has_it(self.window, known if self.spec.request.paging is None else None)
         if isinstance(answers, NotModified):
             return answers
@@ -115,6 +125,8 @@ class _Collection:
     def _pages(self, window: Window, url: str, known: Validators | None) -> list[Payload] | NotModified:
         pager = Pager(self.spec, self.fetcher.settings.upstream) if self.spec.request.paging else None
         turn: Turn | None = pager.first() if pager else None
+        if self.said and self.said.address:
+            turn = Turn(address=self.said.address)
         answers: list[Payload] = []
         while True:
             answer = self._one(window, url, known, turn, len(answers))
@@ -162,8 +174,14 @@ class _Collection:
             url=first.url,
             sha256=first.sha256 if alone else hashlib.sha256("\n".join(lines).encode()).hexdigest(),
             bytes=sum(answer.bytes for _, answer in found),
-            validators=first.validators if alone and self.spec.request.paging is None else None,
-            last_modified=first.validators.last_modified if first.validators else None,
+            validators=self._validators(first) if alone and self.spec.request.paging is None else None,
+            last_modified=first.last_modified,
             missing=missing,
             passed_over=tuple(self.passed_over),
+            received=tuple(answer.received for _, answer in found),
         )
+
+    def _validators(self, answer: Payload) -> Validators | None:
+        if self.said is None:
+            return answer.validators
+        return replace(answer.validators or Validators(answer.url), signal=self.said.text)

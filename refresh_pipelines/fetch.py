@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urljoin
@@ -17,18 +16,20 @@ from urllib.parse import urljoin
 import requests
 from urllib3.exceptions import HTTPError
 
-from refresh_pipelines import __version__
 from refresh_pipelines.address import guard, rebase, unrebase
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.credentials import credential
 from refresh_pipelines.errors import InternalError, UpstreamRefused, UpstreamUnavailable
+from refresh_pipelines.payload import NotModified, Payload, Turn
+from refresh_pipelines.prepare import USER_AGENT, prepared
 from refresh_pipelines.proxy import Route, proxy_secrets, route_of
 from refresh_pipelines.rate import Pace, host_of
+from refresh_pipelines.received import received
 from refresh_pipelines.redact import redact
 from refresh_pipelines.refusal import NotHere, Refusal, may_pass, verdict
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import Request, SourceSpec
-from refresh_pipelines.transfer import ACCEPT_ENCODING, body_chunks
+from refresh_pipelines.transfer import body_chunks
 from refresh_pipelines.tries import (
     BUDGET,
     SLOW_WAITS,
@@ -38,59 +39,14 @@ from refresh_pipelines.tries import (
     retry_after,
     transport_failed,
 )
-from refresh_pipelines.window import Window, fill
+from refresh_pipelines.validators import Validators, conditions, contradicts, said_published, validators_of
+from refresh_pipelines.window import Window
 
-__all__ = ["Fetcher", "NotHere", "NotModified", "Payload", "Validators"]
+__all__ = ["USER_AGENT", "Fetcher", "NotHere", "NotModified", "Payload", "Turn", "Validators"]
 
-USER_AGENT = f"refresh_pipelines/{__version__} (unattended refresh of public data)"
 MAX_REDIRECTS = 5
 PATIENCE = 10  # times the timeout of one read, for a whole body
 EXPLANATION = 4096  # bytes of an error body that are looked at
-
-
-@dataclass(frozen=True)
-class Validators:
-    """What the upstream said about its last accepted answer; sent back only for the same address."""
-
-    url: str
-    etag: str | None = None
-    last_modified: str | None = None
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one page's request differs in.
-
-    Attributes:
-        params: query parameters of this page alone.
-        address: the whole address, which an upstream gave for its next page; `request.params` are in it.
-    """
-
-    params: Mapping[str, str] = field(default_factory=dict)
-    address: str | None = None
-
-
-@dataclass(frozen=True)
-class Payload:
-    """Bytes on disk, and what came with them. `url` is the logical address, redacted.
-
-    Attributes:
-        following: address of the next page as the header Link says it, perhaps relative or with a credential.
-    """
-
-    path: Path
-    url: str
-    sha256: str
-    bytes: int
-    validators: Validators | None = None
-    following: str | None = None
-
-
-@dataclass(frozen=True)
-class NotModified:
-    """The upstream said 304: what we hold is what it serves."""
-
-    url: str
 
 
 class Fetcher:
@@ -139,11 +95,6 @@ class Fetcher:
         return _Call(self, spec, window, url, folder, known, turn or Turn()).run()
 
 
-def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from adding passwords of ~/.netrc, which no YAML names and no redirect would drop."""
-    return prepared
-
-
 class _Call:
     """One logical request with its tries; exists so that the parts need no ten arguments."""
 
@@ -162,12 +113,13 @@ class _Call:
         self.secret = credential(spec, fetcher.settings)
         self.masked = [self.secret, *proxy_secrets(fetcher.settings.environ)]
         self.route = Route()
-        self.prepared = self._prepare(url, window, turn)
+        self.prepared = prepared(fetcher.session, spec, window, url, turn, self.secret, self._clean)
         self.logical = str(self.prepared.url)
         self.shown = redact(self.logical, [self.secret])
-        self.conditional = bool(known and known.url == self.shown and self._condition(known))
+        self.known = known.without() if known and known.url == self.shown else None
+        self.prepared.headers.update(conditions(self.known) if self.known else {})
         self.host = host_of(self.logical)
-        self.started = fetcher.clock()
+        self.started, self.asked_at = fetcher.clock(), fetcher.now()
 
     def run(self) -> Payload | NotModified:
         """Try until it works, the error is final, or the waits pass the budget."""
@@ -186,52 +138,21 @@ class _Call:
             self.fetcher.sleep(wait)
             attempt += 1
 
-    def _prepare(self, url: str, window: Window, turn: Turn) -> requests.PreparedRequest:
-        where = f"{self.spec.name}: request"
-        filled = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in self.request.params.items()}
-        params = {} if turn.address else {**filled, **turn.params}
-        headers = {
-            "User-Agent": USER_AGENT,
-            "Accept-Encoding": ACCEPT_ENCODING,
-            **{k: fill(v, window, where) for k, v in self.request.headers.items()},
-        }
-        auth, body = self.request.auth, self.request.body
-        if isinstance(body, dict):
-            body = {k: fill(v, window, where) if isinstance(v, str) else v for k, v in body.items()}
-        if auth and auth.query:
-            params[auth.query] = self.secret
-        if auth and auth.header:
-            headers[auth.header] = auth.prefix + self.secret
-        asked = requests.Request(
-            self.request.method,
-            turn.address or fill(url, window, where),
-            params=params,
-            headers=headers,
-            data=body if isinstance(body, str) else None,
-            json=body if isinstance(body, dict) else None,
-            auth=_no_auth,
-        )
-        try:
-            return self.fetcher.session.prepare_request(asked)
-        except (requests.RequestException, ValueError) as error:
-            came = self._clean(error)
-        raise UpstreamRefused(f"{url!r} cannot be requested", came=came, todo="Correct `request` in the YAML.")
-
-    def _condition(self, known: Validators) -> bool:
-        if known.etag:
-            self.prepared.headers["If-None-Match"] = known.etag
-        if known.last_modified:
-            self.prepared.headers["If-Modified-Since"] = known.last_modified
-        return bool(known.etag or known.last_modified)
-
     def _once(self) -> Payload | NotModified:
         with self._follow() as response:
             if response.status_code == 200:
                 self._refuse_stale(response)
                 return self._store(response)
-            if response.status_code == 304 and self.conditional:
-                return NotModified(self.shown)
-            raise self._refused(response)
+            if response.status_code == 304 and self.known:
+                if not contradicts(self.known, response.headers):
+                    return NotModified(self.shown)
+            else:
+                raise self._refused(response)
+        # "Not modified" of another version than we hold: asked anew as if we held none.
+        for name in conditions(self.known):
+            self.prepared.headers.pop(name, None)
+        self.known = None
+        return self._once()
 
     @contextmanager
     def _transport(self) -> Iterator[None]:
@@ -326,10 +247,10 @@ class _Call:
                 f"{path} cannot be written", came=str(error), todo="Check REFRESH_DATA_DIR, its rights and the disk."
             ) from error
         self._refuse_page(path, response)
-        validators = Validators(self.shown, response.headers.get("ETag"), response.headers.get("Last-Modified"))
-        known = validators if validators.etag or validators.last_modified else None
-        following = response.links.get("next", {}).get("url")
-        return Payload(path, self.shown, digest.hexdigest(), size, known, following)
+        validators = validators_of(self.shown, response.headers, self.fetcher.now())
+        following, published = response.links.get("next", {}).get("url"), said_published(response.headers)
+        about = received(response, self.prepared, self.shown, self.asked_at, self.fetcher.now(), self._clean)
+        return Payload(path, self.shown, digest.hexdigest(), size, validators, following, published, about)
 
     def _require_room(self, size: int) -> None:
         if size > self.request.max_bytes:

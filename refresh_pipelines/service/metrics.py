@@ -58,6 +58,11 @@ class _Found(Collector):
             for outcome, count in sorted(outcomes.items()):
                 runs.add_metric([source, outcome], count)
         yield runs
+        text = "Bytes of accepted payloads that need not be transferred again, as the upstream said."
+        saved = CounterMetricFamily("refresh_bytes_saved", text, labels=["source"])
+        for source in sorted(self.totals.runs):
+            saved.add_metric([source], self.totals.saved.get(source, 0))
+        yield saved
         yield _histogram("refresh_run_seconds", "How long a refresh of one partition took.", self.totals.seconds)
         yield _histogram("refresh_lock_wait_seconds", "How long a refresh waited for locks.", self.totals.waits)
 

@@ -29,9 +29,12 @@ class SourceItem(BaseModel):
     consecutive_failures: int | None
     score: float | None
     incident: str | None
+    quarantine: str | None = Field(description="the payload that waits for a person: `refresh quarantine show ID`")
     stale_yaml: Instant | None
     breaker_since: Instant | None
     next_probe_at: Instant | None
+    bytes_transferred: int | None = Field(description="by its last 100 refreshes")
+    bytes_saved: int | None = Field(description="need not be transferred in them: the upstream said so")
 
     @property
     def name(self) -> str:

@@ -14,8 +14,9 @@ from refresh_pipelines.service.models import SourceItem
 _HEADERS = (
     "Source",
     "State",
-    "Last success",
-    "Last change",
+    "Checked",
+    "Changed",
+    "Published",
     "Last outcome",
     "Next run",
     "Score",
@@ -65,8 +66,9 @@ def _row(item: SourceItem, state: str) -> str:
     stale = " (YAML broken, on its last good version)" if item.stale_yaml else ""
     score = None if item.score is None else f"{item.score:.2f}"
     breaker = item.breaker and item.breaker.replace("_", " ")
-    times = (_short(item.last_success_at), _short(item.last_changed_at))
-    rest = (*times, item.last_outcome, _short(item.next_run_at), score, breaker, item.incident)
+    times = tuple(map(_short, (item.last_success_at, item.last_changed_at, item.last_published_at)))
+    trouble = f"refresh quarantine show {item.quarantine}" if item.quarantine else item.incident
+    rest = (*times, item.last_outcome, _short(item.next_run_at), score, breaker, trouble)
     kind = state.partition(" ")[0]  # one of our own words
     return f'<tr class="{kind}"><td>{escape(item.name + stale)}</td><td><b>{escape(state)}</b></td>{_cells(rest)}</tr>'
 
