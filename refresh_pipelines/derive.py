@@ -7,6 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from refresh_pipelines.delivery import Delivery
+from refresh_pipelines.disagree import disagreements
+from refresh_pipelines.reconcile import query_of
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Part
 from refresh_pipelines.warehouse import Warehouse
@@ -23,10 +25,8 @@ def derive(spec: SourceSpec, tables: Collection[str], warehouse: Warehouse, fold
         ContractViolation: the query cannot be run, or reads other tables.
         WarehouseBusy: somebody held the warehouse for too long.
     """
-    if spec.derive is None:
-        raise ValueError(f"{spec.name} is not derived")
     path = folder / _RESULT
-    wait = warehouse.select(spec.derive.query, tables, path)
+    wait = warehouse.select(query_of(spec), tables, path)
     delivery = Delivery(
         parts=(Part(path),),
         url="",
@@ -34,6 +34,7 @@ def derive(spec: SourceSpec, tables: Collection[str], warehouse: Warehouse, fold
         bytes=path.stat().st_size,
         validators=None,
         last_modified=None,
+        remarks=disagreements(spec, path),
     )
     return delivery, wait
 

@@ -66,7 +66,28 @@ SURVEY = {
     "bad/page.xlsx": (_DAY, "permanent"),
     "bad/vide.xlsx": (_DAY, "permanent"),
 }
+FAOSTAT = {
+    "QCL.zip": ("QCL", (27, 0, 81)),
+    "QCL-11-columns.zip": ("QCL", (27, 0, 81)),
+    "QV.zip": ("QV", (3, 0, 9)),
+    "RL.zip": ("RL", (6, 0, 18)),
+    "RFN.zip": ("RFN", (3, 0, 9)),
+    "FBS.zip": ("FBS", (3, 0, 9)),
+    "FS.zip": ("FS", (8, 0, 24)),
+    "TCL.zip": ("TCL", (3, 0, 9)),
+    "revised/QCL.zip": ("QCL", (27, 0, 81)),
+    "bad/conflicting-duplicates.zip": ("QCL", "contract"),
+    "bad/empty.zip": ("QCL", "permanent"),
+    "bad/firewall.html": ("QCL", "permanent"),
+    "bad/joined-twice.zip": ("QCL", "contract"),
+    "bad/no-area-code.zip": ("QCL", "contract"),
+    "bad/no-benin.zip": ("QCL", "contract"),
+    "bad/renamed-value.zip": ("QCL", "contract"),
+    "bad/spaced-number.zip": ("QCL", "contract"),
+    "bad/truncated.zip": ("QCL", "transient"),
+}
 DECLARED_BENIN = {
+    "faostat": FAOSTAT,
     "instad_survey": SURVEY,
     "worldbank_agriculture": AGRICULTURE,
     "worldbank_business": BUSINESS,

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.errors import ContractViolation, RefreshError, UpstreamRefused
+from refresh_pipelines.parse.chosen import Chosen, chosen_rows, only
 from refresh_pipelines.parse.container import open_payload, open_seekable
 from refresh_pipelines.parse.csv import read_csv
 from refresh_pipelines.parse.detect import detect
@@ -45,10 +46,13 @@ def parse(spec: SourceSpec, path: Path, window: Window, notes: Notes) -> Iterato
         return
     if spec.format is None:
         raise AssertionError("a source has a format or a parser")
-    yield from _of_kind(spec, spec.format, path, str(window.names.get("file") or path.name), notes)
+    chosen = chosen_rows(spec, spec.format, window)
+    yield from _of_kind(spec, spec.format, path, str(window.names.get("file") or path.name), notes, chosen)
 
 
-def _of_kind(spec: SourceSpec, form: Format, path: Path, name: str, notes: Notes) -> Iterator[pa.RecordBatch]:
+def _of_kind(
+    spec: SourceSpec, form: Format, path: Path, name: str, notes: Notes, chosen: Chosen
+) -> Iterator[pa.RecordBatch]:
     limit = spec.request.max_unpacked
     if form.kind == "detect":
         form = detect(form, path, limit, name, notes)
@@ -66,19 +70,18 @@ def _of_kind(spec: SourceSpec, form: Format, path: Path, name: str, notes: Notes
         from refresh_pipelines.parse.parquet import read_parquet  # noqa: PLC0415
 
         with open_seekable(path, limit) as file:
-            yield from read_parquet(file, spec)
+            yield from (only(batch, chosen, notes) for batch in read_parquet(file, spec))
     else:
-        yield from _streamed(spec, form, path, notes)
+        yield from _streamed(spec, form, path, notes, chosen)
 
 
-def _streamed(spec: SourceSpec, form: Format, path: Path, notes: Notes) -> Iterator[pa.RecordBatch]:
+def _streamed(spec: SourceSpec, form: Format, path: Path, notes: Notes, chosen: Chosen) -> Iterator[pa.RecordBatch]:
     with open_payload(form, path, spec.request.max_unpacked) as stream:
         if form.kind == "csv":
-            yield from read_csv(stream, form, notes)
-        elif form.kind == "jsonl":
-            yield from read_jsonl(stream, form, spec, notes)
-        else:
-            yield from read_json(stream, form, spec, notes)
+            yield from read_csv(stream, form, notes, chosen)
+            return
+        read = read_jsonl if form.kind == "jsonl" else read_json
+        yield from (only(batch, chosen, notes) for batch in read(stream, form, spec, notes))
 
 
 def _result(path: Path) -> Iterator[pa.RecordBatch]:

@@ -27,8 +27,9 @@ from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.spec import Format
 
 _BOM = b"\xef\xbb\xbf"
-# ValueError: names that are no text, offsets outside the file. OSError: what bz2 says of bad data.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError, struct.error)
+# What zipfile and its decompressors say of damaged bytes, beside ValueError (names that are no text, offsets outside
+# the file). OSError: what bz2 says of bad data.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, OverflowError, struct.error)
 
 
 class _Guarded(io.RawIOBase):
@@ -140,7 +141,7 @@ def _damage(what: str) -> Iterator[None]:
             came=str(error),
             todo="Unpack it by hand to see what it is.",
         ) from error
-    except _DAMAGE as error:
+    except (*DAMAGE, ValueError) as error:
         raise UpstreamUnavailable(
             f"{what} is truncated or damaged",
             expected="a complete archive",

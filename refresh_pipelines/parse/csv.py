@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused
+from refresh_pipelines.parse.chosen import Chosen, mask
 from refresh_pipelines.parse.encoding import is_utf8, not_encoded
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.spec import Format
@@ -19,11 +20,17 @@ BLOCK = 4 << 20
 # Columns are read as bytes so that one stray latin-1 value does not stop a UTF-8 file; those past
 # this number Arrow would read as whatever it takes them for.
 MOST_COLUMNS = 4096
+_NO_CHOICE: Mapping[str, tuple[str, ...]] = {}
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[pa.RecordBatch]:
+def read_csv(
+    stream: io.BufferedReader, form: Format, notes: Notes, chosen: Chosen = _NO_CHOICE
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a CSV, named by its header row or, without one, by `form.fields`.
+
+    Args:
+        chosen: fields and their texts; other rows are passed over as bytes, without a look at their other fields.
 
     Raises:
         ContractViolation: a row with another number of fields than the rest, or a repeated header
@@ -34,33 +41,58 @@ def read_csv(stream: io.BufferedReader, form: Format, notes: Notes) -> Iterator[
     headed = names is None
     first = 1 if names else 0  # rows are counted without the header
     for batch in _batches(stream, form):
-        columns = [_decode(batch.column(i), form, notes, first) for i in range(batch.num_columns)]
         if names is None:
-            names = _header([column[0].as_py() or "" for column in columns])
-            columns = [column.slice(1) for column in columns]
-        if len(columns) != len(names):
-            raise _wrong_width(len(names), len(columns), form)
-        rows = pa.RecordBatch.from_arrays(columns, names=names)
-        yield _without_headers(rows, form, notes, max(first, 1)) if headed and len(names) > 1 else rows
+            cells = [_decode(column.slice(0, 1), form, notes, [0]) for column in batch.columns]
+            names = _header([cell[0].as_py() or "" for cell in cells])
+            batch, first = batch.slice(1), 1  # noqa: PLW2901 - the rest of it
+        if batch.num_columns != len(names):
+            raise _wrong_width(len(names), batch.num_columns, form)
+        every = range(first, first + batch.num_rows)
+        numbers: Sequence[int] = every
         first += batch.num_rows
+        if chosen:
+            batch, numbers = _chosen(batch, names, chosen, form, notes, every)  # noqa: PLW2901
+        rows = _decoded(batch, names, form, notes, numbers)
+        yield _without_headers(rows, form, notes, numbers) if headed and len(names) > 1 else rows
 
 
-def _without_headers(rows: pa.RecordBatch, form: Format, notes: Notes, first: int) -> pa.RecordBatch:
+def _decoded(
+    batch: pa.RecordBatch, names: list[str], form: Format, notes: Notes, numbers: Sequence[int]
+) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([_decode(column, form, notes, numbers) for column in batch.columns], names=names)
+
+
+def _chosen(
+    batch: pa.RecordBatch, names: list[str], chosen: Chosen, form: Format, notes: Notes, numbers: range
+) -> tuple[pa.RecordBatch, list[int]]:
+    """Return the chosen rows and their numbers; a header among the others is told as if all were chosen."""
+    encodings = ["utf-8", *([form.fallback] if form.fallback else [])]
+    keep = mask(batch.columns, names, chosen, encodings)
+    again = pc.indices_nonzero(mask(batch.columns, names, {name: [name] for name in chosen})).to_pylist()
+    if again and not form.fields:
+        headers = _decoded(batch.take(again), names, form, Notes(), [numbers[place] for place in again])
+        _without_headers(headers, form, notes, [numbers[place] for place in again])
+    kept = pc.indices_nonzero(keep)
+    notes.passed_over += batch.num_rows - len(kept)
+    return batch.take(kept), [numbers[place] for place in kept.to_pylist()]
+
+
+def _without_headers(rows: pa.RecordBatch, form: Format, notes: Notes, numbers: Sequence[int]) -> pa.RecordBatch:
     """Refuse or drop rows that say what the header says; a single column may well hold its own name."""
     again = pc.equal(pc.utf8_trim_whitespace(rows.column(0)), rows.schema.names[0])
     for place, name in enumerate(rows.schema.names):
         if not pc.any(again).as_py():
             return rows
         again = pc.and_(again, pc.equal(pc.utf8_trim_whitespace(rows.column(place)), name))
-    numbers = [first + at for at in pc.indices_nonzero(again).to_pylist()]
-    if numbers and form.repeated_header == "refuse":
+    places = pc.indices_nonzero(again).to_pylist()
+    if places and form.repeated_header == "refuse":
         raise ContractViolation(
-            f"the header comes again as row {numbers[0]}",
+            f"the header comes again as row {numbers[places[0]]}",
             expected="one header, at the beginning",
             came=", ".join(rows.schema.names),
             todo="The file may be two that were joined. If it is in order, declare format.repeated_header: skip.",
         )
-    notes.headers += len(numbers)
+    notes.headers += len(places)
     return rows.filter(pc.invert(again))
 
 
@@ -151,16 +183,16 @@ def _header(names: list[str]) -> list[str]:
     return [name or f"unnamed_{i}" for i, name in enumerate(names, 1)]
 
 
-def _decode(column: pa.Array, form: Format, notes: Notes, first: int) -> pa.Array:
+def _decode(column: pa.Array, form: Format, notes: Notes, numbers: Sequence[int]) -> pa.Array:
     try:
         return pc.cast(column, pa.string())
     except pa.ArrowInvalid:
-        return _decode_each(column, form, notes, first)
+        return _decode_each(column, form, notes, numbers)
 
 
-def _decode_each(column: pa.Array, form: Format, notes: Notes, first: int) -> pa.Array:
+def _decode_each(column: pa.Array, form: Format, notes: Notes, numbers: Sequence[int]) -> pa.Array:
     out: list[str] = []
-    for number, value in enumerate(column.to_pylist(), first):
+    for number, value in zip(numbers, column.to_pylist(), strict=True):
         try:
             out.append(value.decode())
         except UnicodeDecodeError as error:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from refresh_pipelines.body import excerpt, kind_of, lookup
 from refresh_pipelines.errors import UpstreamRefused, UpstreamUnavailable
-from refresh_pipelines.parse.container import open_plain, open_seekable
+from refresh_pipelines.parse.container import DAMAGE, open_plain, open_seekable
 from refresh_pipelines.parse.notes import Notes
 from refresh_pipelines.spec import Format
 
@@ -82,9 +83,8 @@ def _binary(head: bytes, path: Path, limit: int, form: Format) -> tuple[Any, dic
 
 
 def _is_workbook(path: Path, limit: int) -> bool:
-    with open_seekable(path, limit) as file:
-        if zipfile.is_zipfile(file):
-            return "xl/workbook.xml" in zipfile.ZipFile(file).namelist()
+    with open_seekable(path, limit) as file, suppress(*DAMAGE, ValueError, NotImplementedError):
+        return "xl/workbook.xml" in zipfile.ZipFile(file).namelist()
     raise UpstreamUnavailable(
         "the workbook or archive is truncated",
         expected="a complete ZIP archive, as every workbook is one",

@@ -13,6 +13,7 @@ class Notes:
 
     Attributes:
         fallbacks: values that were not valid in the declared encoding and read with the fallback.
+        passed_over: rows that `format.where` leaves out.
         headers: rows that only repeated the header of a CSV, and were passed over.
         ignored: fields of the payload that no declared column reads.
         remarks: what else a person should know, each once.
@@ -20,6 +21,7 @@ class Notes:
     """
 
     fallbacks: int = 0
+    passed_over: int = 0
     headers: int = 0
     ignored: list[str] = field(default_factory=list)
     remarks: dict[str, None] = field(default_factory=dict)

@@ -6,7 +6,6 @@ Nothing is computed: a formula counts with the value the program that saved it h
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from xml.etree.ElementTree import ParseError
 import pyarrow as pa
 
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused, UpstreamUnavailable
-from refresh_pipelines.parse.container import open_seekable
+from refresh_pipelines.parse.container import DAMAGE, open_seekable
 from refresh_pipelines.spec import Format
 
 BATCH = 20_000
-_CUT = (zipfile.BadZipFile, zlib.error, EOFError)
+# OSError and the like: offsets and methods of packing that damaged bytes make up.
+_CUT = (*DAMAGE, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,11 @@ def _damage() -> Iterator[None]:
             todo="It may still be being written, or was cut: a later try may pass.",
         ) from error
     except (KeyError, ValueError, TypeError, ParseError) as error:
+        why = error.__cause__ or error  # openpyxl says first in which file it was
         raise ContractViolation(
             "the workbook cannot be read",
             expected="an XLSX workbook",
-            came=f"{type(error).__name__}: {error}",
+            came=f"{type(why).__name__}: {why}",
             todo="Open it in a spreadsheet program and save it anew as .xlsx.",
         ) from error
 

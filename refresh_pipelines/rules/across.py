@@ -27,7 +27,7 @@ def name_problems(path: Path, first: Mapping[str, Path]) -> Iterator[Problem]:
 
 
 def table_problems(spec: SourceSpec, document: Document, tables: Mapping[str, SourceSpec]) -> Iterator[Problem]:
-    """Sources that share a table agree on columns and merge key; `spec` is the later one."""
+    """Sources that share a table agree on columns, merge key and history; `spec` is the later one."""
     other = tables.get(spec.raw_table)
     if other is None:
         return
@@ -36,9 +36,12 @@ def table_problems(spec: SourceSpec, document: Document, tables: Mapping[str, So
         differing.append(("columns", "names, types and order"))
     if spec.merge_key != other.merge_key:
         differing.append(("merge_key", f"there: {', '.join(other.merge_key)}"))
+    if spec.load.history != other.load.history:
+        differing.append(("load", f"there: history: {str(other.load.history).lower()}"))
     for key, hint in differing:
         at = document.value_mark(("table",)) if spec.table else document.key_mark((key,))
-        message = f"{spec.name} and {other.name} share the table {spec.raw_table} but not the same {key}"
+        what = "load.history" if key == "load" else key
+        message = f"{spec.name} and {other.name} share the table {spec.raw_table} but not the same {what}"
         yield Problem(*at, message, f"compare with {other.file}, {hint}")
 
 

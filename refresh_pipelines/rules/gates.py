@@ -1,16 +1,15 @@
-"""Rules for `requires` and `derive`: what goes with them, what a query may be, and that required sources exist.
-
-A query is read here as text alone, so that the check stays quick; DuckDB has the last word when it runs.
-"""
+"""Rules for `requires` and `derive`: what goes with them, and that required sources exist."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 
 from refresh_pipelines.draft import Draft
 from refresh_pipelines.lineage import circle_through
 from refresh_pipelines.problems import Problem, did_you_mean
+from refresh_pipelines.reconcile import selects_of
+from refresh_pipelines.rules.queries import check_query, check_tables
+from refresh_pipelines.rules.reconciled import check_reconcile, reconcile_problems
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.yamlpos import Document
 
@@ -19,13 +18,6 @@ _NOT_WITH = {
     "schedule": "it is built whenever its inputs have changed",
     "partitions": "a query gives the whole table each time",
 }
-_NO_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
-_STAR = re.compile(r"(?:\bselect|\bdistinct|,)\s*(?:\w+\s*\.\s*)?\*", re.IGNORECASE)
-_RESTLESS = re.compile(
-    r"\b(?:(?:now|random|uuid|gen_random_uuid|today|get_current_timestamp)\s*\(|current_(?:date|time|timestamp)\b)",
-    re.IGNORECASE,
-)
-_RAW_TABLE = re.compile(r"\braw\s*\.\s*\"?([a-z_]\w*)", re.IGNORECASE)
 _QUERY = ("derive", "query")
 
 
@@ -62,31 +54,9 @@ def check_derived(draft: Draft) -> Iterator[Problem]:
         hint = "requires: [{source: name}] for each source whose table it reads"
         yield draft.problem(("derive",), "a derived source names the sources it is made from", hint, key=True)
     if draft.derive is not None:
-        yield from _check_query(draft, draft.derive.query)
-
-
-def _check_query(draft: Draft, query: str) -> Iterator[Problem]:
-    code = code_of(query)
-    if not re.match(r"\s*(select|with)\b", code, re.IGNORECASE):
-        yield draft.problem(_QUERY, "the query is one SELECT", "it begins with SELECT or WITH")
-    if ";" in code.rstrip().removesuffix(";"):
-        yield draft.problem(_QUERY, f"the query is one statement{_line(code, code.index(';'))}", "take the rest out")
-    if star := _STAR.search(code):
-        hint = "a column that is new upstream then changes nothing here"
-        yield draft.problem(_QUERY, f"the query names its columns, without *{_line(code, star.start())}", hint)
-    if restless := _RESTLESS.search(code):
-        name = restless[0].rstrip("( ")
-        hint = "it is built when inputs change, and not when the clock does"
-        yield draft.problem(_QUERY, f"{name} gives each build other rows{_line(code, restless.start())}", hint)
-
-
-def code_of(query: str) -> str:
-    """Return a query with blanks in place of comments and texts, so that places in it stay what they are."""
-    return _NO_CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), query)
-
-
-def _line(code: str, place: int) -> str:
-    return f", line {code[:place].count(chr(10)) + 1} of it"
+        for loc, query in selects_of(draft.derive).items():
+            yield from check_query(draft, loc, query)
+        yield from check_reconcile(draft)
 
 
 def requirement_problems(
@@ -115,8 +85,13 @@ def requirement_problems(
     if circle:
         mark = document.key_mark(("requires",))
         yield Problem(*mark, f"the sources wait for each other: {' → '.join(circle)}", "take one requirement out")
-    if spec.derive is not None and not {need.stem for need in spec.requires} & set(broken):
-        yield from _check_tables(spec, spec.derive.query, document, sources)
+    if spec.derive is None or {need.stem for need in spec.requires} & set(broken):
+        return
+    if spec.derive.query is not None:
+        allowed = {sources[need.stem].raw_table for need in spec.requires if need.stem in sources}
+        yield from check_tables(document, _QUERY, spec.derive.query, allowed)
+    else:
+        yield from reconcile_problems(spec, document, sources)
 
 
 def _names(written: str, sources: Mapping[str, SourceSpec]) -> list[str]:
@@ -133,19 +108,3 @@ def _check_one(spec: SourceSpec, document: Document, index: int, required: Sourc
         mark = document.value_mark(("requires", index, "period"))
         message = f"period: same compares time partitions, and {required.name} has none"
         yield Problem(*mark, message, "newest or any")
-
-
-def _check_tables(
-    spec: SourceSpec, query: str, document: Document, sources: Mapping[str, SourceSpec]
-) -> Iterator[Problem]:
-    mark = document.value_mark(_QUERY)
-    allowed = {sources[need.stem].raw_table for need in spec.requires if need.stem in sources}
-    code = code_of(query)
-    found = {match[1].lower(): match.start() for match in _RAW_TABLE.finditer(code)}
-    if not found:
-        tables = ", ".join(f"raw.{table}" for table in sorted(allowed))
-        yield Problem(*mark, "the query reads no raw table", f"the required sources load {tables}" if tables else "")
-    for table, place in found.items():
-        if allowed and table not in allowed:
-            message = f"no required source loads raw.{table}{_line(code, place)}"
-            yield Problem(*mark, message, did_you_mean(table, allowed) or "add its source to requires")

@@ -54,7 +54,7 @@ def check_placeholders(draft: Draft) -> Iterator[Problem]:
         yield draft.problem(
             ("request", "each"), f"the partition fills {each} already", "call it something else", key=True
         )
-    for loc, text in _texts(draft.request):
+    for loc, text in [*_texts(draft.request), *_texts_of_where(draft)]:
         yield from _check_text(draft, loc, text, fields)
     for name, column in draft.columns.items():
         # A field name in the payload may hold braces; only a text that is one field stands for it.
@@ -62,6 +62,11 @@ def check_placeholders(draft: Draft) -> Iterator[Problem]:
             yield from _check_text(draft, ("columns", name, "from"), column.source, fields)
         if column.equals is not None:
             yield from _check_text(draft, ("columns", name, "equals"), column.equals, fields)
+
+
+def _texts_of_where(draft: Draft) -> Iterator[tuple[Loc, str]]:
+    for name, texts in draft.format.where.items() if draft.format else ():
+        yield from ((("format", "where", name), text) for text in texts)
 
 
 def fields_used(request: Request) -> set[str]:
@@ -82,6 +87,7 @@ def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
     yield from ((loc, url) for loc, url in ((("request", "url"), request.url), (_DROP, folder)) if url is not None)
     for index, url in enumerate(request.urls):
         yield ("request", "urls", index), url
+    yield from _texts_of_signal(request)
     for section, values in (("params", request.params), ("headers", request.headers)):
         for name, value in values.items():
             if isinstance(value, str):
@@ -91,6 +97,14 @@ def _texts(request: Request | None) -> Iterator[tuple[Loc, str]]:
     for name, value in (request.body or {}).items():
         if isinstance(value, str):
             yield ("request", "body", name), value
+
+
+def _texts_of_signal(request: Request) -> Iterator[tuple[Loc, str]]:
+    if request.signal is None:
+        return
+    yield ("request", "signal", "url"), request.signal.url
+    for name, texts in request.signal.where.items():
+        yield from ((("request", "signal", "where", name), text) for text in texts)
 
 
 def _check_text(draft: Draft, loc: Loc, text: str, fields: dict[str, Any]) -> Iterator[Problem]:

@@ -79,14 +79,15 @@ def _near_weekday(day: str | int) -> str:
 
 def check_zone(draft: Draft) -> Iterator[Problem]:
     """The time zone is one of the IANA names."""
-    if draft.schedule is not None and not _is_zone(draft.schedule.timezone):
+    if draft.schedule is not None and not is_zone(draft.schedule.timezone):
         name = draft.schedule.timezone
         hint = did_you_mean(name, available_timezones()) or "an IANA name such as America/New_York"
         yield draft.problem(("schedule", "timezone"), f"unknown time zone {name}", hint)
 
 
 @lru_cache
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
+    """Whether there is a time zone of this IANA name."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

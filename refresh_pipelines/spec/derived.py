@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from refresh_pipelines.spec.base import Duration, Model
+from refresh_pipelines.spec.reconcile import Reconcile
 
 
 class Requires(Model):
@@ -43,4 +44,13 @@ class Requires(Model):
 class Derive(Model):
     """A source that is made in the warehouse from what its required sources have loaded."""
 
-    query: str = Field(min_length=1, description="one SELECT over the raw tables of the required sources")
+    query: str | None = Field(None, min_length=1, description="one SELECT over the raw tables of the required sources")
+    reconcile: Reconcile | None = Field(
+        None, description="in place of query: one value from several of them, chosen by their priority"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Derive:
+        if (self.query is None) == (self.reconcile is None):
+            raise ValueError("derive needs exactly one of query and reconcile")
+        return self

@@ -5,11 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from refresh_pipelines.spec.base import TABLE_NAME, Duration, Model, Rate, Scalar, Size
+from refresh_pipelines.spec.base import (
+    TABLE_NAME,
+    Duration,
+    Model,
+    Rate,
+    Scalar,
+    Size,
+    as_duration,
+)
+from refresh_pipelines.spec.chosen import Where
 from refresh_pipelines.spec.drop import Drop
 from refresh_pipelines.spec.layout import Layout
+from refresh_pipelines.spec.signal import Signal
+from refresh_pipelines.units import format_duration
 
 
 class Auth(Model):
@@ -54,6 +65,15 @@ def as_each(value: Any) -> Any:
     return {"name": name, "values": tuple(values), **{key: value[key] for key in value if key == "on_error"}}
 
 
+def as_verify_every(value: Any) -> Any:
+    """Read a number of refreshes, 1 or more, or a duration; raise ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return as_duration(value)
+    if value < 1:
+        raise ValueError("verify_every counts refreshes: 1 or more (or write a duration: 7d)")
+    return value
+
+
 _EACH_SCHEMA = {
     "type": "object",
     "properties": {"on_error": {"enum": ["fail", "keep_rest"], "default": "fail"}},
@@ -61,6 +81,16 @@ _EACH_SCHEMA = {
     "minProperties": 1,
     "maxProperties": 2,
 }
+_VERIFY_SCHEMA = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(\d+[smhdw])+$"}],
+    "default": 10,
+}
+VerifyEvery = Annotated[
+    int | timedelta,
+    BeforeValidator(as_verify_every),
+    PlainSerializer(lambda value: value if isinstance(value, int) else format_duration(value)),
+    WithJsonSchema(_VERIFY_SCHEMA),
+]
 
 
 class Paging(Model):
@@ -104,6 +134,9 @@ class Request(Model):
     url: str | None = None
     urls: tuple[str, ...] = Field((), description="tried in order: the next one when the answer is 'not here'")
     drop: Drop | None = Field(None, description="files that arrive in a folder, in place of an address")
+    signal: Signal | None = Field(
+        None, description="what is asked first, and tells whether the payload is another one than last time"
+    )
     method: Literal["GET", "POST"] = "GET"
     params: dict[str, Scalar] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
@@ -121,6 +154,9 @@ class Request(Model):
     stale: dict[str, str] = Field(
         default_factory=dict, description="answer headers and values by which the upstream says: not current, ask later"
     )
+    verify_every: VerifyEvery = Field(
+        10, description="every so many refreshes, or after so long, the answer 304 is not believed but verified"
+    )
     each: Annotated[Each, BeforeValidator(as_each), WithJsonSchema(_EACH_SCHEMA)] | None = None
     paging: Paging | None = None
     span: int = Field(
@@ -129,15 +165,20 @@ class Request(Model):
 
     @model_validator(mode="after")
     def _one_address(self) -> Request:
-        if sum(map(bool, (self.url, self.urls, self.drop))) != 1:
+        listed = self.signal is not None and self.signal.address is not None
+        if listed and any((self.url, self.urls, self.drop)):
+            raise ValueError("request.signal.address stands in place of url, urls and drop")
+        if not listed and sum(map(bool, (self.url, self.urls, self.drop))) != 1:
             raise ValueError("request needs exactly one of url, urls and drop")
         return self
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Addresses to try, in order; of a drop its folder."""
+        """Addresses to try, in order; of a drop its folder, of a payload that a catalogue lists the catalogue."""
         if self.drop:
             return (self.drop.url,)
+        if self.signal and self.signal.address:
+            return (self.signal.url,)
         return (self.url,) if self.url else self.urls
 
 
@@ -168,6 +209,9 @@ class Format(Model):
         default_factory=dict, description="for layouts: level, code and names of every zone that has a code"
     )
     rows: str = Field("", description="dotted path to the list of rows in a JSON document; empty: the document itself")
+    where: Where = Field(
+        default_factory=dict, description="field: the texts it may have; rows with others are passed over unread"
+    )
     error: str | None = Field(None, description="dotted path of a member whose presence means the upstream refused")
     document: dict[str, str] = Field(
         default_factory=dict, description="JSON: fields of the document given to each row, name: dotted path"
@@ -187,6 +231,8 @@ class Format(Model):
             raise ValueError("repeated_header goes with CSV")
         if (self.sheet or self.ignore_sheets) and "xlsx" not in kinds:
             raise ValueError("sheet and ignore_sheets go with XLSX")
+        if self.where and (self.layouts or "xlsx" in kinds):
+            raise ValueError("where does not go with XLSX and layouts")
         if self.layouts and not kinds <= {"xlsx", "csv"}:
             raise ValueError("layouts go with XLSX and CSV only")
         if (self.zones or self.ignore_sheets) and not self.layouts:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from refresh_pipelines.spec.archive import Archive
 from refresh_pipelines.spec.base import Duration, Model
 from refresh_pipelines.spec.derived import Derive, Requires
 from refresh_pipelines.spec.request import Format, Request, as_format
@@ -28,6 +29,13 @@ from refresh_pipelines.spec.timing import Breaker, Freshness, Partitions, Retry,
 # Raise when the meaning of parsing or casting changes: every source is then read anew once.
 PARSE_REVISION = 1
 DEFAULT_TIME_LIMIT = timedelta(hours=1)
+
+
+def _as_share(value: Any) -> Any:
+    return "off" if value is False else value  # as YAML 1.1 reads a bare off
+
+
+Share = Annotated[str, Field(pattern=r"^(\d{1,4}%|off)$"), BeforeValidator(_as_share)]
 
 
 class Expect(Model):
@@ -40,7 +48,13 @@ class Expect(Model):
     keep: dict[str, Annotated[str, Field(pattern=r"^\d{1,3}%$")]] = Field(
         default_factory=dict, description="share of a column's values in the table that a payload may lack: 0%"
     )
-    change: str | None = Field(None, pattern=r"^\d{1,3}%$")
+    change: Share | None = Field(None, description="how many fewer or more rows than last time are no surprise")
+    bytes: Share | None = Field(None, description="how much smaller or larger than last time a payload may be")
+    shrink: Share | None = Field(None, description="share of the table's rows that a payload may lack anew")
+    updated: Share | None = Field(None, description="share of the known rows that may have other values")
+    deleted: Share | None = Field(None, description="share of the partition's rows that may be deleted")
+    nulls: Share | None = Field(None, description="by how much the share of empty values of a column may rise")
+    holes: Share | None = Field(None, description="share of the known dates or times inside a payload that may be gone")
 
 
 class Alerts(Model):
@@ -75,7 +89,9 @@ class SourceYaml(Model):
     tags: dict[str, str] = Field(default_factory=dict)
     tenant: str | None = None
     enabled: bool = True
-    priority: float | None = None
+    priority: float | None = Field(
+        None, description="where a curated table takes its value from: the source with the highest one"
+    )
     aliases: tuple[str, ...] = ()
     table: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]{0,39}$")
     params: dict[str, Any] = Field(default_factory=dict)
@@ -96,6 +112,7 @@ class SourceYaml(Model):
     breaker: Breaker = Breaker()
     expect: Expect = Expect()
     alerts: Alerts = Alerts()
+    archive: Archive = Archive()
 
     @model_validator(mode="after")
     def _readable(self) -> SourceYaml:
@@ -116,6 +133,8 @@ class SourceSpec(SourceYaml):
     group: str
     source: str
     file: str
+    # Of the sources that `derive.reconcile` chooses from, by stem; the catalogue fills it in from their files.
+    priorities: dict[str, float] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -150,10 +169,14 @@ class SourceSpec(SourceYaml):
         parts = self.model_dump(
             mode="json", include={"request", "format", "parser", "columns", "merge_key", "load", "partitions", "params"}
         )
-        for column in parts["columns"].values():
+        for name, column in parts["columns"].items():
             column.pop("description")
+            for key in self.columns[name].undeclared:
+                column.pop(key)
+        if not self.load.ignore:
+            parts["load"].pop("ignore")
         # Lists stand for keys; of the rest a parser may read any, texts name theirs.
-        texts = json.dumps([parts["request"], parts["columns"]])
+        texts = json.dumps([parts["request"], parts["columns"], self.format.where if self.format else {}])
         parts["params"] = {
             name: value
             for name, value in parts["params"].items()
@@ -161,15 +184,28 @@ class SourceSpec(SourceYaml):
         }
         for key in ("timeout", "max_bytes", "max_unpacked", "rate", "retry_on", "retry_after", "stale", "span"):
             parts["request"].pop(key)
+        parts["request"].pop("verify_every")
         parts["request"]["drop"] = self._drop_parts()
         if parts["request"]["drop"] is None:
             parts["request"].pop("drop")  # the hash that sources had before there were drops
+        self._forget_unsaid(parts)
         for key in ("start", "end_offset", "lookback", "initial", "static") if parts["partitions"] else ():
             parts["partitions"].pop(key)
         if self.derive is not None:
-            parts["derive"] = self.derive.query
+            chosen = self.derive.reconcile
+            said = [chosen.model_dump(mode="json"), self.priorities] if chosen else self.derive.query
+            parts["derive"] = said
+        if self.archive.redact:
+            parts["redact"] = sorted(self.archive.redact)
         text = json.dumps([PARSE_REVISION, self.raw_table, parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _forget_unsaid(self, parts: dict[str, Any]) -> None:
+        """Take out keys that came later than others and say nothing here: they change no source's hash."""
+        if self.request.signal is None:
+            parts["request"].pop("signal", None)
+        if self.format is not None and not self.format.where:
+            parts["format"].pop("where")
 
     def _drop_parts(self) -> dict[str, Any] | None:
         """Return what of a drop decides the rows: which files it takes, and neither when nor how many at once."""
