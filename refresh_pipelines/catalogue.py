@@ -17,6 +17,7 @@ from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.draft import Draft, read_draft
 from refresh_pipelines.overrides import expand_lists, override_params, unused_overrides
 from refresh_pipelines.problems import Broken, Problem, did_you_mean
+from refresh_pipelines.reconcile import with_priorities
 from refresh_pipelines.rules import check_draft
 from refresh_pipelines.rules.across import alias_claims, alias_problems, name_problems, table_problems
 from refresh_pipelines.rules.gates import requirement_problems
@@ -144,6 +145,7 @@ def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = 
         _read_folder(shelf, folder)
     _check_aliases(shelf)
     _check_requirements(shelf)
+    shelf.sources = with_priorities(shelf.sources)
     shelf.problems += unused_overrides(shelf.environ, shelf.params)
     specs = sorted(shelf.sources.values(), key=lambda spec: (spec.group, spec.source))
     problems = sorted(dict.fromkeys(shelf.problems), key=lambda p: (str(p.file), p.line, p.column))

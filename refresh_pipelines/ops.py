@@ -17,7 +17,9 @@ from refresh_pipelines.errors import InternalError
 _PATIENCE = 30.0
 _PAUSE = 0.01
 # What is known of a source and nobody was told of; a source of the same name begins anew without it.
-_ABOUT_SOURCES = ("pauses", "breakers", "schedule_changes", "drop_sightings")
+_ABOUT_SOURCES = (
+    "pauses", "breakers", "schedule_changes", "drop_sightings", "validator_trust", "validator_checks",
+)  # fmt: skip
 
 
 def ops_file(data_dir: Path) -> Path:

@@ -59,6 +59,12 @@ class Outcome:
         published_at: Last-Modified of the accepted payload, None if the upstream gives none.
         table_rows: rows of the table afterwards; None if not looked up.
         retry_at: of a refresh that failed: before this instant the upstream wants no other request.
+        bytes_saved: size of the accepted payload where it need not be transferred again, as the upstream said so.
+        validators: how far what the upstream says of changes is believed, in words; empty where nothing was asked.
+        quarantine: id of the payload that waits in place of being loaded, or that somebody has accepted.
+        accepted_by: who did.
+        disagreements: what sources say that do not agree, of a table that chooses between them.
+        asked_at: of a replay, which asks nobody: when the upstream was last asked with success; None if never.
         inputs: hash of the data versions that a derived source was built from, "" for all others.
         notes: remarks for a person, for instance fields that were not declared.
     """
@@ -82,6 +88,12 @@ class Outcome:
     started_at: str | None = None
     trigger: str = "manual"
     retry_at: datetime | None = None
+    bytes_saved: int = 0
+    validators: str = ""
+    quarantine: str = ""
+    accepted_by: str = ""
+    disagreements: tuple[str, ...] = ()
+    asked_at: datetime | None = None
     inputs: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -89,6 +101,18 @@ class Outcome:
     def success(self) -> bool:
         """Whether the table is now known to hold what the upstream serves."""
         return self.outcome in SUCCESS
+
+    @property
+    def checked_at(self) -> datetime | None:
+        """When the table was known to hold what the upstream serves; None where it was not asked, or did not tell.
+
+        A replay changes rows and asks nobody.
+        """
+        return datetime.fromisoformat(self.started_at) if self._checked and self.started_at else None
+
+    @property
+    def _checked(self) -> bool:
+        return self.success and self.trigger != "replay"
 
     def item(self) -> dict[str, Any]:
         """Return the JSON item of `refresh run` and `refresh history` (design §11)."""
@@ -101,11 +125,13 @@ class Outcome:
             "message": self.message,
             **asdict(self.counts),
             "bytes": self.bytes,
+            "bytes_saved": self.bytes_saved,
             "sha256": self.sha256,
             "seconds": round(self.seconds.total, 3),
             "run_id": self.run_id,
             "started_at": self.started_at,
             "trigger": self.trigger,
+            "quarantine": self.quarantine or None,
         }
 
 

@@ -8,28 +8,29 @@ for the whole is raised, and the caller may then refresh the partitions one by o
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from refresh_pipelines.accepted import first_state, loaded, published, with_missing
+from refresh_pipelines.archive.moved import follow_name
+from refresh_pipelines.archive.story import Keeper
 from refresh_pipelines.credentials import unspoken
 from refresh_pipelines.delivery import Delivery, deliver
 from refresh_pipelines.divide import divide
 from refresh_pipelines.errors import InternalError, RefreshError
 from refresh_pipelines.outcome import Counts, Outcome, Seconds
 from refresh_pipelines.parse import Notes
-from refresh_pipelines.refresh import Tools, exclusive, first_state, loaded, published, with_missing
+from refresh_pipelines.quarantine_hold import close_waiting
+from refresh_pipelines.refresh import Tools
 from refresh_pipelines.scratch import scratch
-from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.stage import Staged, require_rows
 from refresh_pipelines.warehouse import Commit, LoadState
+from refresh_pipelines.weigh import weigh
 from refresh_pipelines.window import Window
-
-_OTHER_FILES = 256
 
 
 @dataclass
@@ -43,8 +44,10 @@ class _Range:
     force: bool
     started_at: str
     known: dict[str, LoadState] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
     seconds: Seconds = field(default_factory=Seconds)
+    keeper: Keeper = field(default_factory=Keeper)
 
     @property
     def label(self) -> str:
@@ -55,26 +58,6 @@ class _Range:
 def label_of(keys: Sequence[str | None]) -> str:
     """Return how messages name neighbouring partitions."""
     return f"{keys[0]}...{keys[-1]}"
-
-
-@contextmanager
-def exclusive_all(spec: SourceSpec, keys: Sequence[str | None], settings: Settings) -> Iterator[float]:
-    """Let one process at a time refresh these partitions; yield the seconds waited. Raises as `exclusive`."""
-    _make_room(len(keys))
-    with ExitStack() as stack:
-        yield sum(stack.enter_context(exclusive(spec, key, settings)) for key in keys)
-
-
-def _make_room(files: int) -> None:
-    """Raise our limit of open files: each lock is one, and macOS gives a process 256."""
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OTHER_FILES + files
-    if limit == resource.RLIM_INFINITY or limit >= wanted:
-        return
-    with suppress(ValueError, OSError):  # where it may not be raised, the lock that has no room says so
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
-        )
 
 
 def refresh_range(
@@ -100,21 +83,28 @@ def refresh_range(
         For each window its outcome, or the error of that partition alone.
 
     Raises:
-        RefreshError: the request or the payload as a whole failed; no partition has changed.
+        RefreshError: the request or the payload as a whole failed, or one of the partitions is a surprise; none has
+            changed.
     """
     story = _Range(spec, windows, run_id, trigger, force, tools.clock().isoformat(timespec="seconds"))
     try:
         where = scratch(tools.settings.data_dir, run_id, story.label, tools.clock())
         with unspoken(spec, tools.settings), where as folder:
-            return _refresh(story, tools, folder)
+            results = _refresh(story, tools, folder)
+            for outcome in results:
+                if isinstance(outcome, Outcome):
+                    close_waiting(spec, tools.settings.data_dir, outcome, tools.clock())
+            return results
     except RefreshError as error:
         raise error.at(spec.name, story.label)  # noqa: B904 - the same error
 
 
 def _refresh(story: _Range, tools: Tools, folder: Path) -> list[Outcome | RefreshError]:
     spec, windows = story.spec, story.windows
-    tools.warehouse.adopt(spec)
+    if tools.warehouse.adopt(spec):
+        follow_name(spec, tools.settings)
     states, story.seconds.wait = tools.warehouse.states(spec.source, spec.raw_table)
+    story.profiles = {key: state.profiles for key, state in states.items()}
     story.known = {key: state for window in windows if (state := states.get(key := window.partition or ""))}
     for state in story.known.values():
         tools.recover(state)
@@ -125,6 +115,10 @@ def _refresh(story: _Range, tools: Tools, folder: Path) -> list[Outcome | Refres
     story.seconds.fetch, begun = time.monotonic() - begun, time.monotonic()
     if not isinstance(answer, Delivery):
         raise InternalError("the upstream answered 304 to a request without a condition")
+    keys = [window.partition for window in windows]
+    story.keeper = Keeper.of(spec, tools.settings, whole, story.run_id, trigger=story.trigger, keys=keys)
+    answer = story.keeper.keep(answer, folder, tools.clock())
+    tools.progress("archived")
     pieces = divide(spec, answer.parts, whole, windows, folder, story.notes)
     story.seconds.parse = time.monotonic() - begun
     tools.progress("staged")
@@ -147,8 +141,12 @@ def _commit(story: _Range, tools: Tools, answer: Delivery, pieces: Sequence[Stag
             continue
         state = first_state(story.spec, window, story.run_id, staged, known, tools.clock())
         # No hash of bytes: those of one partition alone have never been seen.
-        state = replace(state, url=answer.url, published_at=published(story.spec, story.notes, state, answer))
-        commits[number] = Commit(story.spec, window.partition, staged, state)
+        said = published(story.spec, story.notes, state, answer)
+        state = replace(state, url=answer.url, published_at=said, payload=story.keeper.payload)
+        # A surprise among them ends the transaction, and each is then refreshed by itself.
+        weight = weigh(story.spec, window, staged, story.profiles, tools.clock(), missing=bool(answer.missing))
+        commits[number] = Commit(story.spec, window.partition, staged, state, weight=weight)
+        commits[number] = replace(commits[number], accepted=partial(_accepted, story, known, answer))
     if commits:
         last = max(commits)
         commits[last] = replace(commits[last], progress=tools.progress)
@@ -162,6 +160,11 @@ def _commit(story: _Range, tools: Tools, answer: Delivery, pieces: Sequence[Stag
     return _with_the_costs(story, answer, [out[number] for number in range(len(story.windows))])
 
 
+def _accepted(story: _Range, known: LoadState | None, answer: Delivery, state: LoadState) -> None:
+    # No hash of bytes here either.
+    story.keeper.accepted(state, known, replace(answer, sha256="", bytes=0, validators=None))
+
+
 def _outcome(story: _Range, window: Window) -> Outcome:
     outcome = Outcome(story.spec.source, story.spec.group, window.partition, "failed", run_id=story.run_id)
     outcome.trigger, outcome.started_at = story.trigger, story.started_at
@@ -170,8 +173,10 @@ def _outcome(story: _Range, window: Window) -> Outcome:
 
 def _unchanged(story: _Range, window: Window, known: LoadState, staged: Staged) -> Outcome:
     outcome = _outcome(story, window)
-    outcome.outcome = "unchanged" if staged.rows else "empty"
-    outcome.counts = Counts(fetched=staged.fetched, unchanged=staged.rows, duplicates=staged.duplicates)
+    outcome.outcome = "unchanged" if staged.rows or staged.rejected else "empty"
+    outcome.counts = Counts(
+        fetched=staged.fetched, unchanged=staged.rows, rejected=staged.rejected, duplicates=staged.duplicates
+    )
     outcome.data_version, outcome.changed_at = known.data_version, known.changed_at
     outcome.published_at = known.published_at
     return outcome

@@ -12,8 +12,12 @@ from refresh_pipelines.cli.common import (
     read_catalogue,
     select_sources,
 )
+from refresh_pipelines.cli.outcomes import rejected_lines
+from refresh_pipelines.clocks import savings_of, size_text
 
-_HEADERS = ("STARTED", "SOURCE", "PARTITION", "OUTCOME", "FETCHED", "ADDED", "UPDATED", "DELETED", "TRIGGER", "RUN")
+_HEADERS = (
+    "STARTED", "SOURCE", "PARTITION", "OUTCOME", "FETCHED", "ADDED", "UPDATED", "DELETED", "SAVED", "TRIGGER", "RUN",
+)  # fmt: skip
 
 
 @click.command()
@@ -41,11 +45,16 @@ def history(names: tuple[str, ...], partition: str | None, limit: int, as_json: 
         [
             (
                 (o.started_at or "")[:19].replace("T", " "), o.source, o.partition, o.outcome, o.counts.fetched,
-                o.counts.added, o.counts.updated, o.counts.deleted, o.trigger, o.run_id[:8],
+                o.counts.added, o.counts.updated, o.counts.deleted,
+                size_text(o.bytes_saved) if o.bytes_saved else None, o.trigger, o.run_id[:8],
             )
             for o in outcomes
         ],
     )  # fmt: skip
+    if said := savings_of(outcomes).sentence():
+        click.echo(f"\n{said}.")
+    for said in rejected_lines(outcomes[:limit]):
+        click.echo(f"\n{said}")
     for outcome in outcomes:
-        if outcome.message and outcome.outcome == "failed":
+        if outcome.message and outcome.outcome in ("failed", "quarantined"):
             click.echo(f"\n{outcome.run_id[:8]}: {outcome.message}")

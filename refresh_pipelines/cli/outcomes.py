@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import click
@@ -74,11 +74,24 @@ def print_outcomes(outcomes: list[Outcome], settings: Settings) -> None:
             for o in outcomes
         ],
     )  # fmt: skip
+    for said in rejected_lines(outcomes):
+        click.echo(f"\n{said}")
     # A missing key is the same sentence for every partition.
     for verdict, message in dict.fromkeys((o.outcome, o.message) for o in outcomes if o.message):
-        click.echo(f"\n{verdict}: {message}", err=verdict == "failed")
+        click.echo(f"\n{verdict}: {message}", err=verdict in ("failed", "quarantined"))
     _say_waiting(Notices(settings))
     click.echo(_next(outcomes, settings))
+
+
+def rejected_lines(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """Yield a sentence for each refresh that has loaded and rejected rows."""
+    for one in outcomes:
+        if one.counts.rejected and one.success:
+            where = f"{one.source}[{one.partition}]" if one.partition else one.source
+            yield (
+                f"{where}: {one.counts.rejected} of {one.counts.fetched} rows were rejected; they lie with the reasons "
+                "in schema quarantine of the warehouse, in a table named as the source's (docs/contract.md)."
+            )
 
 
 def _say_waiting(notices: Notices) -> None:
@@ -95,7 +108,8 @@ def _say_waiting(notices: Notices) -> None:
 def _next(outcomes: list[Outcome], settings: Settings) -> str:
     failed = next((o for o in outcomes if o.outcome not in GOOD_EXIT), None)
     refresh = program()
-    steps = [(f"{refresh} history {failed.source}", "what it did before")] if failed else []
+    steps = [(f"{refresh} quarantine show {failed.quarantine}", "why it waits")] if failed and failed.quarantine else []
+    steps += [(f"{refresh} history {failed.source}", "what it did before")] if failed else []
     steps += [
         (f"{refresh} status", "how every source is doing"),
         (f'{refresh} sql "SELECT * FROM refresh.load_state"', "what the warehouse knows of each load"),  # noqa: S608 - shown

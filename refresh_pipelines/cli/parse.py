@@ -21,8 +21,9 @@ from refresh_pipelines.cli.common import (
 from refresh_pipelines.contract import placeholder
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.parse import Notes
+from refresh_pipelines.rejects import each_reject
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.stage import require_rows, stage
+from refresh_pipelines.stage import rejects_path, require_rows, stage
 from refresh_pipelines.window import UnknownPartition, Window, window_of
 
 _HEADERS = ("SOURCE", "FILE", "FETCHED", "REJECTED", "DUPLICATES", "FILTERED", "ERROR")
@@ -34,14 +35,22 @@ _HEADERS = ("SOURCE", "FILE", "FETCHED", "REJECTED", "DUPLICATES", "FILTERED", "
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A param or partition name's value.")
 @click.option("--partition", help="The partition the payloads belong to; without it none is checked.")
 @click.option("--rows", "with_rows", is_flag=True, help="Also print the rows.")
+@click.option("--rejects", "with_rejects", is_flag=True, help="Also print the rows that break the contract, and why.")
 @json_option
 def parse(
-    source: str, files: tuple[Path, ...], params: tuple[str, ...], partition: str | None, with_rows: bool, as_json: bool
+    source: str,
+    files: tuple[Path, ...],
+    params: tuple[str, ...],
+    partition: str | None,
+    with_rows: bool,
+    with_rejects: bool,
+    as_json: bool,
 ) -> None:
     """Read stored payloads as a source would, without loading them.
 
     Prints what the source's parser and contract make of each file: how many rows, how many
-    refused and why. Exit code 1 if any file is refused.
+    refused and why. Exit code 1 if any file is refused, as it would be when loading. Of a file with more
+    bad rows than load.reject_share allows, --rejects prints the first 1000.
     """
     spec = select_sources(read_files(load_settings()), [source])[0]
     if spec.derived:
@@ -53,6 +62,8 @@ def parse(
     _remark(spec, window)
     read = [(Notes(), file) for file in files]
     items = [_item(spec, window, file, notes, with_rows) for notes, file in read]
+    if not with_rejects:
+        items = [{name: value for name, value in item.items() if name != "rejects"} for item in items]
     ok = all(item["error_class"] is None for item in items)
     if as_json:
         print_json(items, ok)
@@ -93,18 +104,29 @@ def _item(spec: SourceSpec, window: Window, file: Path, notes: Notes, with_rows:
         "error_class": None,
         "message": None,
         "rows": None,
+        "rejects": [],
     }
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.arrow"
         try:
-            staged = stage(spec, [file], window, Path(folder) / "rows.arrow", notes)
+            staged = stage(spec, [file], window, path, notes)
             require_rows(spec, staged)
         except RefreshError as error:
             error.at(spec.name, window.partition)
-            refused = {"fetched": error.fetched, "rejected": error.rejected}
+            refused = {"fetched": error.fetched, "rejected": error.rejected, "rejects": _rejects(path)}
             return {**item, **refused, "error_class": error.error_class, "message": str(error)}
         rows = staged.table().to_pylist() if with_rows else None
-    counts = {"fetched": staged.fetched, "duplicates": staged.duplicates, "filtered": staged.filtered}
-    return {**item, **counts, "rows": rows}
+        rejects = _rejects(path)
+    counts = {"fetched": staged.fetched, "rejected": staged.rejected, "duplicates": staged.duplicates}
+    return {**item, **counts, "filtered": staged.filtered, "rows": rows, "rejects": rejects}
+
+
+def _rejects(rows: Path) -> list[dict[str, Any]]:
+    """Return what was rejected beside a file of rows, in the words of quarantine.<table>."""
+    return [
+        {"row_number": one.row, "column_names": one.columns, "reason": one.reason, "raw": one.raw}
+        for one in each_reject(rejects_path(rows))
+    ]
 
 
 def _print(items: list[dict[str, Any]], with_rows: bool) -> None:
@@ -116,3 +138,7 @@ def _print(items: list[dict[str, Any]], with_rows: bool) -> None:
         if with_rows and item["rows"]:
             click.echo()
             print_table(list(item["rows"][0]), [list(row.values()) for row in item["rows"]])
+        if item.get("rejects"):
+            click.echo()
+            shown = [[one["row_number"], one["reason"], one["raw"]] for one in item["rejects"]]
+            print_table(("ROW", "REASON", "RAW"), shown)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.cli.clocks import print_clocks
 from refresh_pipelines.cli.common import (
     json_option,
     load_settings,
@@ -26,6 +27,7 @@ from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.freshness import Late, Verdict, sentence
 from refresh_pipelines.heartbeat import life_of
 from refresh_pipelines.problems import did_you_mean
+from refresh_pipelines.quarantine import Quarantine
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.score import Score
 from refresh_pipelines.settings import Settings
@@ -35,7 +37,9 @@ from refresh_pipelines.states import all_well, is_held, state_of
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-_HEADERS = ("SOURCE", "GROUP", "STATE", "LAST SUCCESS", "LAST CHANGE", "LAST OUTCOME", "NEXT RUN", "SCORE", "BREAKER")
+_HEADERS = (
+    "SOURCE", "GROUP", "STATE", "CHECKED", "CHANGED", "PUBLISHED", "LAST OUTCOME", "NEXT RUN", "SCORE", "BREAKER",
+)  # fmt: skip
 
 
 @click.command()
@@ -86,9 +90,11 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         print_table(_HEADERS, [_row(item, state) for item, state in zip(items, states, strict=True)], grey)
         _print_overdue(chosen, verdicts)
         _print_held(items)
+        _print_waiting(settings, {item["source"] for item in items})
         print_blocked(blocked)
         print_stale(catalogue, {item["source"] for item in items})
         if one:
+            print_clocks(one, items[0], settings, datetime.now(timezone.utc))
             print_score(one, score)
         for line in filter(None, (life.problem, life.sentence(now))):
             click.echo(f"\n{line}")
@@ -134,6 +140,18 @@ def _print_held(items: list[dict[str, Any]]) -> None:
         )
 
 
+def _print_waiting(settings: Settings, sources: Collection[str]) -> None:
+    """Say of each payload that waits why, and what to type."""
+    for record in Quarantine(settings.data_dir).all():
+        if record.state == "waiting" and record.source in sources:
+            why = "; ".join(reason.text for reason in record.reasons)
+            click.echo(
+                f"\nQuarantined: {record.where} since {_short(record.at)}: {why}.\n  `refresh quarantine show "
+                f"{record.id}` shows it, `refresh quarantine accept {record.id}` loads it, `refresh quarantine reject "
+                f"{record.id}` does not."
+            )
+
+
 def _short(at: str | None) -> str | None:
     return at and at[:16].replace("T", " ")
 
@@ -147,7 +165,7 @@ def _only(items: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str,
 
 
 def _row(item: dict[str, Any], state: str) -> tuple[object, ...]:
-    times = [_short(item[name]) for name in ("last_success_at", "last_changed_at")]
+    times = [_short(item[name]) for name in ("last_success_at", "last_changed_at", "last_published_at")]
     breaker = item["breaker"] and item["breaker"].replace("_", " ")
     score = None if item["score"] is None else f"{item['score']:.2f}"
     last, following = item["last_outcome"], _short(item["next_run_at"])

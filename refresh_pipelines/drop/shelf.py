@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import InternalError
+from refresh_pipelines.rowfile import RowFile, fitted
 from refresh_pipelines.spec import SourceSpec
 
 FILE = "_file"
@@ -23,23 +24,22 @@ def shelf_schema(spec: SourceSpec) -> pa.Schema:
 
 
 class Shelf:
-    """The Arrow file at `path`: the declared columns, and the place of the file as column `_file`.
+    """The Arrow file at `path`: the declared columns, the place of the file as column `_file`, and undeclared fields.
 
     It is written once, then read from where it lies on disk.
     """
 
     def __init__(self, path: Path, spec: SourceSpec) -> None:
-        self.path = path
-        self.schema = shelf_schema(spec)
+        self.path, self._start = path, shelf_schema(spec)
         self._places: dict[int, range] = {}
         self._written = 0
-        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._writer: RowFile | None = None
         self._reader: pa.ipc.RecordBatchFileReader | None = None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Let `put` be used; what was put can be read behind it."""
-        with pa.OSFile(str(self.path), "wb") as sink, pa.ipc.new_file(sink, self.schema) as self._writer:
+        with RowFile(self.path, self._start).writing() as self._writer:
             yield
         self._writer = None
 
@@ -50,7 +50,8 @@ class Shelf:
         begin = self._written
         for batch in batches:
             places = pa.repeat(pa.scalar(place, pa.int32()), batch.num_rows)
-            self._writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, places], schema=self.schema))
+            schema = batch.schema.append(pa.field(FILE, places.type))
+            self._writer.write(pa.RecordBatch.from_arrays([*batch.columns, places], schema=schema))
             self._written += 1
         self._places[place] = range(begin, self._written)
 
@@ -72,7 +73,8 @@ def write_rows(path: Path, spec: SourceSpec, batches: Iterable[pa.RecordBatch]) 
     schema = staged_schema(spec)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for table in _joined(batches):
-            writer.write_table(table.drop_columns([FILE]).cast(schema).combine_chunks())
+            for batch in table.combine_chunks().to_batches():
+                writer.write_batch(fitted(batch, schema))
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ time on opening and closing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +20,16 @@ import pyarrow as pa
 
 from refresh_pipelines.contract import Contract
 from refresh_pipelines.delivery import Delivery
+from refresh_pipelines.drift import Drift, widened
 from refresh_pipelines.drop.shelf import FILE, Shelf, shelf_schema, write_rows
 from refresh_pipelines.errors import InternalError, Interrupted, RefreshError, UpstreamRefused
 from refresh_pipelines.measure import calculator, measure
 from refresh_pipelines.parse import Notes, parse
+from refresh_pipelines.rejects import Rejects, read_rejects, rejects_schema, with_rejects, write_rejects
+from refresh_pipelines.rowfile import fitted
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import columns, first_row
-from refresh_pipelines.stage import Part, Staged, naming, require_number, require_rows
+from refresh_pipelines.stage import Part, Staged, naming, rejects_path, require_number, require_rows
 from refresh_pipelines.window import Window
 
 _ROWS_AT_ONCE = 50_000
@@ -41,11 +44,13 @@ class _Read:
     fetched: int
     filtered: int
     shelf: Shelf
+    rejects: Rejects
+    fields: Mapping[str, str]
     duplicates: int = 0
 
     @property
     def rows(self) -> int:
-        return self.fetched - self.duplicates
+        return self.fetched - self.rejects.rows - self.duplicates
 
 
 def stage_files(
@@ -61,6 +66,8 @@ def stage_files(
     bad: dict[str, RefreshError] = {}
     every, again = Shelf(rows.with_suffix(".every"), spec), Shelf(rows.with_suffix(".again"), spec)
     read = _read_all(spec, answer.parts, window, notes, every, bad)
+    evolved = {name: field for one in read for name, field in one.fields.items()}
+    declared, spec = spec, widened(spec, evolved)
     with calculator(rows.with_suffix(".spill")) as connection:
         keys = _count_keys(connection, spec, read)
         if keys < sum(one.rows for one in read) or spec.expect.present:
@@ -70,33 +77,58 @@ def stage_files(
         every.remove()
         again.remove()
         unique = measure(connection, spec, (), rows)  # which are unique by now
-    counts = {one.part.names["file"]: (one.fetched, loaded.get(one.place, 0)) for one in read}
-    fetched = sum(one.fetched for one in read)
+    counts = {one.part.names["file"]: (one.fetched, loaded.get(one.place, 0), one.rejects.rows) for one in read}
+    fetched, rejected = sum(one.fetched for one in read), sum(one.rejects.rows for one in read)
     filtered = sum(one.filtered for one in read)
-    staged = Staged(rows, unique.rows, fetched, filtered, fetched - unique.rows, unique.hash)
-    return staged, _with_verdicts(answer, bad, counts)
+    staged = Staged(rows, unique.rows, fetched, filtered, fetched - rejected - unique.rows, unique.hash)
+    return _with_rejected(declared, replace(staged, evolved=evolved), read), _with_verdicts(answer, bad, counts)
+
+
+def _with_rejected(spec: SourceSpec, staged: Staged, read: Sequence[_Read]) -> Staged:
+    """Put the rejected rows of all files into one file beside the accepted ones."""
+    tables = [table for one in read if one.rejects.rows and (table := read_rejects(one.rejects.path)) is not None]
+    if not tables:
+        return staged
+    path = rejects_path(staged.path)
+    write_rejects(path, rejects_schema(spec), tables)
+    for one in read:
+        one.rejects.path.unlink(missing_ok=True)
+    return replace(
+        staged,
+        content_hash=with_rejects(staged.content_hash, sum(one.rejects.digest for one in read)),
+        rejected=sum(one.rejects.rows for one in read),
+        rejects=path,
+        unreadable=sum(one.rejects.unreadable for one in read),
+    )
 
 
 def _read_all(
     spec: SourceSpec, parts: Sequence[Part], window: Window, notes: Notes, shelf: Shelf, bad: dict[str, RefreshError]
 ) -> list[_Read]:
     read = []
+    drift = Drift(spec)
     with shelf.writing():
         for place, part in enumerate(parts):
             with _refusing(part, bad):
-                read.append(_read(spec, part, place, window, notes, shelf))
+                read.append(_read(spec, part, place, window, notes, shelf, drift))
             part.path.unlink()  # read once; a thousand files need not lie here together
     return read
 
 
-def _read(spec: SourceSpec, part: Part, place: int, window: Window, notes: Notes, shelf: Shelf) -> _Read:
+def _read(spec: SourceSpec, part: Part, place: int, window: Window, notes: Notes, shelf: Shelf, drift: Drift) -> _Read:
     """Put the rows of one file on the shelf. What a bad file leaves there is never looked at."""
-    contract = Contract(spec, window, notes, part.names.keys())
-    here = replace(window, names={**window.names, **part.names})
-    shelf.put(place, contract.take(parse(spec, part.path, here, notes), part.names))
-    contract.conclude()
-    require_number(spec, contract.tally.fetched, contract.tally.filtered)
-    return _Read(place, part, contract.tally.fetched, contract.tally.filtered, shelf)
+    rejects = Rejects(shelf.path.with_suffix(f".rejects-{place}"), spec)
+    contract = Contract(spec, window, notes, part.names.keys(), rejects, drift)
+    tally, here = contract.tally, replace(window, names={**window.names, **part.names})
+    try:
+        with rejects:
+            shelf.put(place, contract.take(parse(spec, part.path, here, notes), part.names))
+        contract.conclude()
+        require_number(spec, tally.fetched - tally.rejected, tally.filtered)
+    except RefreshError:
+        rejects.path.unlink(missing_ok=True)
+        raise
+    return _Read(place, part, tally.fetched, tally.filtered, shelf, rejects, contract.fields)
 
 
 @contextmanager
@@ -123,7 +155,8 @@ def _final(error: RefreshError) -> RefreshError:
 @contextmanager
 def _registered(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, read: Sequence[_Read]) -> Iterator[None]:
     """Let queries see the rows of these files as `every_file`."""
-    connection.register("every_file", pa.Table.from_batches(_batches(read), shelf_schema(spec)))
+    schema = shelf_schema(spec)
+    connection.register("every_file", pa.Table.from_batches((fitted(one, schema) for one in _batches(read)), schema))
     try:
         yield
     finally:
@@ -165,7 +198,8 @@ def _unique(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, one: _Read,
     try:
         write_rows(path, spec, one.shelf.batches(one.place))
         unique = measure(connection, spec, spec.merge_key, path)
-        staged = Staged(path, unique.rows, one.fetched, one.filtered, unique.duplicates, unique.hash)
+        fetched = one.fetched - one.rejects.rows
+        staged = Staged(path, unique.rows, fetched, one.filtered, unique.duplicates, unique.hash)
         require_rows(spec, staged)
         again.put(one.place, staged.table().to_batches())
     finally:
@@ -205,7 +239,7 @@ def _batches(read: Sequence[_Read]) -> Iterator[pa.RecordBatch]:
     return (batch for one in read for batch in one.shelf.batches(one.place))
 
 
-def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[str, tuple[int, int]]) -> Delivery:
+def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[str, tuple[int, int, int]]) -> Delivery:
     """Return the delivery without the parts that were refused, and with an entry for each file."""
     entries = []
     for entry in answer.files:
@@ -214,8 +248,8 @@ def _with_verdicts(answer: Delivery, bad: dict[str, RefreshError], counts: dict[
                 entry, status="refused", rows_in=error.fetched, rows_rejected=error.rejected, reason=str(error)
             )
         elif entry.key in counts:
-            fetched, loaded = counts[entry.key]
-            entry = replace(entry, rows_in=fetched, rows_loaded=loaded)  # noqa: PLW2901
+            fetched, loaded, rejected = counts[entry.key]
+            entry = replace(entry, rows_in=fetched, rows_loaded=loaded, rows_rejected=rejected)  # noqa: PLW2901
         entries.append(entry)
     return replace(
         answer,

@@ -30,6 +30,11 @@ EVENTS: dict[str, Kind] = {
     "refresh.retried": Kind(("warning",), ("error_class", "attempt", "attempts")),
     "refresh.divided": Kind(("warning",), ("error_class", "partitions")),
     "refresh.recovered": Kind(("warning",), ("lost_run_id",)),
+    "validators.distrusted": Kind(("warning",), ("validator",)),
+    "validators.trusted": Kind(("info",), ("validator",)),
+    "validators.restless": Kind(("info",), ("validator",)),
+    "quarantine.accepted": Kind(("info", "warning"), ("quarantine", "user", "outcome")),
+    "quarantine.rejected": Kind(("info",), ("quarantine", "user")),
     "tick.requested": Kind(("info",), ("by", "due_at", "run_key")),
     "tick.skipped": Kind(("info", "debug"), ("by", "due_at", "reason")),
     "drop.found": Kind(("info",), ("files", "days")),
@@ -50,6 +55,8 @@ EVENTS: dict[str, Kind] = {
     "catalogue.broken": Kind(("error",), ("file", "line")),
     "catalogue.reloaded": Kind(("info",), ("problems",)),
     "catalogue.not_reloaded": Kind(("warning",), ("again",)),
-    "retention.ended": Kind(("info",), ("runs", "rows", "bytes", "orphans", "staging", "locks", "oldest", "finished")),
+    "retention.ended": Kind(
+        ("info",), ("runs", "rows", "bytes", "orphans", "staging", "locks", "payloads", "oldest", "finished")
+    ),
     "log": Kind(("info", "debug", "warning", "error"), ("logger",)),
 }

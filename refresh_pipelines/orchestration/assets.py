@@ -16,10 +16,12 @@ import dagster as dg
 from refresh_pipelines.catalogue import Catalogue, Stale
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.lineage import required_of
+from refresh_pipelines.orchestration.checks import AGREE, PLAUSIBLE, own_checks
 from refresh_pipelines.orchestration.partitions import partitions_of
-from refresh_pipelines.orchestration.report import COMPLETE, Result, keeps_rest, key_of
+from refresh_pipelines.orchestration.report import COMPLETE, Result, key_of
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.problems import Broken
+from refresh_pipelines.reconcile import query_of
 from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.spec import Column, SourceSpec
 from refresh_pipelines.units import format_duration
@@ -124,10 +126,13 @@ def _dependency(required: SourceSpec) -> dg.AssetDep:
 
 
 def _checks(spec: SourceSpec) -> list[dg.AssetCheckSpec] | None:
-    if not keeps_rest(spec):
-        return None
-    text = "Every request of the refresh was answered; what failed is missing from the table or older."
-    return [dg.AssetCheckSpec(COMPLETE, asset=key_of(spec), description=text)]
+    texts = {
+        COMPLETE: "Every request of the refresh was answered; what failed is missing from the table or older.",
+        AGREE: "What the sources say of one key lies no further apart than the declared tolerance. It warns only.",
+        PLAUSIBLE: "The payload is like those that were accepted before; one that is not waits for a person.",
+    }
+    own = [check.name for check in own_checks(spec)]
+    return [dg.AssetCheckSpec(name, asset=key_of(spec), description=texts[name]) for name in own] or None
 
 
 def _retry_policy(spec: SourceSpec) -> dg.RetryPolicy:
@@ -210,7 +215,7 @@ def _metadata(spec: SourceSpec, stale: Stale | None) -> dict[str, Any]:
 def _origin(spec: SourceSpec) -> dict[str, Any]:
     if spec.derive is None:
         return {"refresh/url": spec.request.candidates[0]}
-    return {"refresh/query": dg.MetadataValue.md(f"```sql\n{spec.derive.query.rstrip()}\n```")}
+    return {"refresh/query": dg.MetadataValue.md(f"```sql\n{query_of(spec).rstrip()}\n```")}
 
 
 def _column(name: str, column: Column, spec: SourceSpec) -> dg.TableColumn:

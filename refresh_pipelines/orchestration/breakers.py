@@ -211,6 +211,7 @@ def _event(record: dg.EventLogRecord) -> Event:
     event = record.asset_materialization or record.asset_observation
     values = plain(event.metadata) if event else {}
     said = values.get("refresh/outcome") or ("loaded" if record.asset_materialization else "")
+    said = "" if values.get("refresh/trigger") == "replay" else said  # which says nothing of the upstream
     retry_at = values.get("refresh/retry_at")
     return Event(
         record.storage_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import dagster as dg
 
@@ -18,6 +19,18 @@ def last_data_version(instance: dg.DagsterInstance, spec: SourceSpec, partition:
     records = instance.fetch_materializations(wanted, limit=1).records
     event = records[0].asset_materialization if records else None
     return (event.tags or {}).get(DATA_VERSION_TAG) if event else None
+
+
+def last_asked_at(instance: dg.DagsterInstance, spec: SourceSpec, partition: str | None) -> datetime | None:
+    """Return when the upstream was last asked for a partition with success, as its newest materialization says."""
+    wanted = dg.AssetRecordsFilter(asset_key=key_of(spec), asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(wanted, limit=1).records
+    event = records[0].asset_materialization if records else None
+    if event is None:
+        return None
+    values = plain(event.metadata)
+    said = values.get("refresh/asked_at") or values.get("refresh/checked_at")
+    return datetime.fromisoformat(said) if said else datetime.fromtimestamp(records[0].timestamp, timezone.utc)
 
 
 def succeeded(instance: dg.DagsterInstance, spec: SourceSpec) -> set[str]:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import dagster as dg
@@ -17,40 +18,42 @@ import dagster as dg
 from refresh_pipelines import log
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.errors import ContractViolation, InternalError, Interrupted, RefreshError
+from refresh_pipelines.exclusive import exclusive, exclusive_all
 from refresh_pipelines.fetch import NotHere
 from refresh_pipelines.later import pause_inside
 from refresh_pipelines.limit import AFTER, FETCH, QUERY, Limit
 from refresh_pipelines.orchestration import logged
-from refresh_pipelines.orchestration.events import last_data_version, outcomes_of_run
+from refresh_pipelines.orchestration.events import last_asked_at, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.gates import Ready, ready
 from refresh_pipelines.orchestration.incidents import not_cancelled
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.limited import allow, limited
+from refresh_pipelines.orchestration.partitions import keys_of
+from refresh_pipelines.orchestration.recovering import recover
+from refresh_pipelines.orchestration.replaying import REBUILDS, rebuilt
 from refresh_pipelines.orchestration.report import (
-    COMPLETE,
     Result,
     failure_of,
-    keeps_rest,
     key_of,
     materialization,
     metadata_of,
     observation,
-    recovered_outcome,
 )
 from refresh_pipelines.orchestration.server import recorded
-from refresh_pipelines.orchestration.tags import FORCE, run_tags, trigger_of
+from refresh_pipelines.orchestration.tags import FORCE, REPLAY, run_tags, trigger_of
 from refresh_pipelines.orchestration.telling import tell
 from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.orchestration.verdicts import accept_of, checks_of_run, plausible
 from refresh_pipelines.outcome import Outcome, failed
 from refresh_pipelines.proxy import proxy_secrets
 from refresh_pipelines.ranges import spans
 from refresh_pipelines.rate import host_rates
 from refresh_pipelines.redact import redact
-from refresh_pipelines.refresh import exclusive, refresh
-from refresh_pipelines.refresh_range import exclusive_all, label_of, refresh_range
+from refresh_pipelines.refresh import refresh
+from refresh_pipelines.refresh_range import label_of, refresh_range
+from refresh_pipelines.replay import replay
 from refresh_pipelines.spec import SourceSpec
-from refresh_pipelines.warehouse import LoadState
 from refresh_pipelines.window import window_of
 from refresh_pipelines.worker import Worker, at_work
 
@@ -94,8 +97,8 @@ class _Run:
         self.worker, self.limit = worker, Limit(spec.time_limit.total_seconds())
         self.ready: Ready | None = None
         self.tags = dict(context.run.tags)
-        self.trigger = trigger_of(self.tags)
-        self.tools = workshop.tools(self._progress, self._recover)
+        self.trigger, self.forced = trigger_of(self.tags), self.tags.get(FORCE) == "true"
+        self.tools = workshop.tools(self._progress, partial(recover, context, spec))
         self.tools.fetcher.pace.join(host_rates(sources.values()), context.log.warning)
         self.attempt = context.retry_number + 1
         self.last_try = self.attempt >= spec.retry.attempts
@@ -103,6 +106,8 @@ class _Run:
         self.said: set[str] = set()
         self.traces: dict[int, str] = {}  # of errors that must not carry their cause into the event log
         self.partial: list[Outcome] = []
+        self.apart: list[str] = []  # what the sources of a reconciled table do not agree on
+        self.held: list[Outcome] = []  # those that wait because they are a surprise
         self.stopped = False
         secret = spec.request.auth and workshop.settings.environ.get(spec.request.auth.env)
         self.secrets = [*([secret] if secret else []), *proxy_secrets(workshop.settings.environ)]
@@ -112,8 +117,11 @@ class _Run:
         if missing:
             self.context.instance.add_run_tags(self.context.run_id, missing)
         carry_over_events(self.context, self.spec, self.tools.warehouse)
-        keys = self._keys()
+        keys = keys_of(self.context, self.spec)
         self._refuse_without_credential(keys)
+        if self.tags.get(REPLAY) in REBUILDS:
+            yield from self._rebuild(keys)
+            return
         self._look_at_inputs(keys)
         settled = self._settled()
         self.partial += [outcome for outcome in settled.values() if outcome.outcome == "partial"]
@@ -128,15 +136,19 @@ class _Run:
             if self.stopped:
                 break
         before = [outcome for outcome in settled.values() if outcome.outcome == "failed"]
-        if self.bad or before:
+        self.held += [outcome for outcome in settled.values() if outcome.outcome == "quarantined"]
+        if self.held:
+            yield plausible(self.spec, self.workshop.settings, self.held)
+        if self.bad or before or self.held:
             self._fail(keys, before)
-        if keeps_rest(self.spec):
-            yield self._completeness()
+        yield from checks_of_run(self.spec, self.workshop.settings, self.partial, self.held, self.apart)
         self._tell(self.partial)
 
     def _groups(self, keys: Sequence[str | None]) -> list[list[str | None]]:
         """Divide the partitions into what one request each may serve."""
         windows = [window_of(self.spec, key) for key in keys]
+        if REPLAY in self.tags:
+            return [[key] for key in keys]
         return [[window.partition for window in group] for group in spans(self.spec, windows)]
 
     def _together(self, keys: Sequence[str | None]) -> bool:
@@ -202,27 +214,10 @@ class _Run:
     def _now(self) -> str:
         return self.tools.clock().isoformat(timespec="seconds")
 
-    def _completeness(self) -> dg.AssetCheckResult:
-        """Return the check `complete`: whether every request of every partition was answered."""
-        text = "; ".join(dict.fromkeys(outcome.message or "" for outcome in self.partial))
-        return dg.AssetCheckResult(
-            check_name=COMPLETE, passed=not self.partial, description=text or "every request was answered"
-        )
-
-    def _keys(self) -> list[str | None]:
-        if self.spec.partitions is None:
-            return [None]
-        if not self.context.partition_keys:
-            raise dg.Failure(
-                f"{self.spec.name}: the run names no partition; a range must go from an earlier to a later key.",
-                allow_retries=False,
-            )
-        return [str(key) for key in self.context.partition_keys]
-
     def _refuse_without_credential(self, keys: list[str | None]) -> None:
         """End a run that somebody launched by hand although a key is missing; schedules do not ask for one."""
         variable = missing_key(self.spec, self.workshop.settings)
-        if variable:
+        if variable and REPLAY not in self.tags:
             self._refuse(keys, f"set {variable} in the environment or in .env; nothing was requested.")
 
     def _look_at_inputs(self, keys: list[str | None]) -> None:
@@ -244,6 +239,18 @@ class _Run:
         self._tell()
         raise dg.Failure(message, allow_retries=False)
 
+    def _rebuild(self, keys: list[str | None]) -> Iterator[Result]:
+        """Make the whole table anew from the archive."""
+        started = self._now()
+        try:
+            yield from rebuilt(self.context, self.spec, self.tools, keys, lambda do: self._attempt(None, do))
+        except RefreshError as error:
+            for key in dict.fromkeys((keys[0], keys[-1])):
+                self._remember_failure(key, error, started)
+            self._fail(keys, [])
+        yield from checks_of_run(self.spec, self.workshop.settings, [], [])
+        self._tell()
+
     def _settled(self) -> dict[str | None, Outcome]:
         """Return what earlier attempts of this run have reported, by partition."""
         if not self.context.retry_number:
@@ -262,6 +269,8 @@ class _Run:
                 self.limit.stop()
                 outcome.seconds.wait += wait
                 self.partial += [outcome] if outcome.outcome == "partial" else []
+                self.held += [outcome] if outcome.outcome == "quarantined" else []
+                self.apart += outcome.disagreements
                 self.context.log.info(logged.sentence_of(self.spec, outcome))
                 if not outcome.success:
                     self.context.log_event(observation(self.spec, outcome))
@@ -293,14 +302,17 @@ class _Run:
         stopped.at(self.spec.name, key)
         return stopped
 
-    @property
-    def _forced(self) -> bool:
-        return self.tags.get(FORCE) == "true"
-
     def _one(self, key: str | None) -> Outcome:
         window = window_of(self.spec, key)
         run_id = self.context.run_id
-        outcome = refresh(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+        if REPLAY in self.tags:
+            outcome = replay(self.spec, window, self.tools, run_id=run_id, trigger=self.trigger)
+            outcome.asked_at = last_asked_at(self.context.instance, self.spec, key)
+            return outcome
+        outcome = refresh(
+            self.spec, window, self.tools, run_id=run_id, trigger=self.trigger, force=self.forced,
+            accept=accept_of(self.spec, self.workshop.settings, self.tags),
+        )  # fmt: skip
         return self._with_inputs(outcome)
 
     def _with_inputs(self, outcome: Outcome) -> Outcome:
@@ -312,7 +324,7 @@ class _Run:
     def _many(self, keys: Sequence[str | None]) -> list[Outcome | RefreshError]:
         windows = [window_of(self.spec, key) for key in keys]
         run_id = self.context.run_id
-        return refresh_range(self.spec, windows, self.tools, run_id=run_id, trigger=self.trigger, force=self._forced)
+        return refresh_range(self.spec, windows, self.tools, run_id=run_id, trigger=self.trigger, force=self.forced)
 
     def _attempt(self, key: str | None, action: Callable[[], Done]) -> Done:
         try:
@@ -355,7 +367,7 @@ class _Run:
                 self.context.log_event(observation(self.spec, outcome))
                 trace = self.traces.get(id(error)) or logged.trace_of(error)
                 logged.log_ended(outcome, outcome.message or "", self.attempt, trace)
-        outcomes = [*before, *(outcome for outcome, _ in bad)]
+        outcomes = [*before, *(outcome for outcome, _ in bad), *self.held]
         failure = failure_of(outcomes, len(keys), again=again)
         if not again:
             try:
@@ -379,18 +391,6 @@ class _Run:
     def _tell(self, bad: Sequence[Outcome] = ()) -> None:
         """Write the notice of a failed run, deliver what waits, and bring status.json up to date."""
         tell(self.context, self.spec, self.workshop, sources=self.sources, bad=bad, secrets=self.secrets)
-
-    def _recover(self, state: LoadState) -> None:
-        """Emit the event of a commit whose process died before it could."""
-        key = state.partition or None
-        if last_data_version(self.context.instance, self.spec, key) == state.data_version:
-            return
-        text = f"{self.spec.name}: the event of run {state.run_id} was lost; it is emitted now."
-        self.context.log.warning(text)
-        log.event("refresh.recovered", text, partition=key, lost_run_id=state.run_id)
-        run = self.context.instance.get_run_by_id(state.run_id)
-        outcome = recovered_outcome(self.spec, state, trigger_of(run.tags if run else {}))
-        self.context.log_event(materialization(self.spec, outcome, recovered=True))
 
     def _progress(self, stage: str) -> None:
         self.limit.enter(AFTER[stage])

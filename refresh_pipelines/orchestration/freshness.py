@@ -277,6 +277,8 @@ def _success(record: dg.EventLogRecord) -> _Success:
     at = datetime.fromtimestamp(record.timestamp, timezone.utc)
     if values.get("refresh/recovered") and values.get("refresh/started_at"):
         at = datetime.fromisoformat(str(values["refresh/started_at"]))  # logged late: its time is that of its commit
+    if values.get("refresh/asked_at"):
+        at = datetime.fromisoformat(str(values["refresh/asked_at"]))  # a replay asks nobody
     return _Success(
         record.storage_id, record.partition_key, at, datetime.fromisoformat(str(changed)) if changed else None
     )

@@ -141,7 +141,7 @@ def _failed(
         if key_of(spec).to_python_identifier() in finished:
             continue
         outcomes = outcomes_of_run(instance, spec, run.run_id)
-        bad = [outcome for outcome in outcomes if outcome.outcome == "failed"]
+        bad = [outcome for outcome in outcomes if outcome.outcome in ("failed", "quarantined")]
         if bad and was_killed(run.run_id, run.tags):
             why = bad[-1]
             yield _broken_off(instance, record, spec, rules, why.error_class or "interrupted", why.message or "")

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from refresh_pipelines.archive.store import Store
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.ops import count_about, forget_about
 from refresh_pipelines.orchestration.tags import SOURCE
@@ -34,6 +35,7 @@ class Plan:
         notices: alerts that wait for the webhook.
         incidents: troubles that are open.
         remembered: pauses, resets and the like in the operational store.
+        payloads: bytes of the payloads in the archive; kept when the source is to be loaded anew.
         keys: asset keys whose history is wiped; empty unless that was asked for.
     """
 
@@ -44,12 +46,13 @@ class Plan:
     notices: int = 0
     incidents: int = 0
     remembered: int = 0
+    payloads: int = 0
     keys: tuple[dg.AssetKey, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to remove."""
-        kept = (self.notices, self.incidents, self.remembered)
+        kept = (self.notices, self.incidents, self.remembered, self.payloads)
         return not any((self.remains.states, self.remains.holdings, self.locks, self.staging, *kept, self.keys))
 
     def item(self, *, removed: bool) -> dict[str, Any]:
@@ -62,11 +65,13 @@ class Plan:
                 {"table": f"raw.{held.table}", "rows": held.rows, "dropped": not held.others}
                 for held in self.remains.holdings
             ],
+            "rejected": self.remains.rejected,
             "locks": len(self.locks),
             "staging": len(self.staging),
             "notices": self.notices,
             "incidents": self.incidents,
             "remembered": self.remembered,
+            "archive_bytes": self.payloads,
             "history": [key.to_user_string() for key in self.keys],
         }
 
@@ -75,8 +80,11 @@ class Plan:
         for holding in self.remains.holdings:
             kept = f"; {holding.others} rows of others stay" if holding.others else ", and the table"
             yield f"{holding.rows} rows of raw.{holding.table}{kept}"
+            if holding.versions:
+                yield f"{holding.versions} past versions in history.{holding.table}"
         counts = {
             "load states": self.remains.states,
+            "rejected rows": self.remains.rejected,
             "lock files": len(self.locks),
             "folders in staging": len(self.staging),
             "waiting notices": self.notices,
@@ -84,6 +92,8 @@ class Plan:
             "notes of pauses, resets, schedules and files": self.remembered,
         }
         yield from (f"{count} {what}" for what, count in counts.items() if count)
+        if self.payloads:
+            yield f"its payloads in the archive: {self.payloads / 1e6:.1f} MB"
         yield from (f"the history of {key.to_user_string()}: all its events, for ever" for key in self.keys)
 
 
@@ -109,6 +119,7 @@ class Finder:
             0 if reload else self.notices.waiting(source),
             0 if reload else len(self.notices.open(source)),
             0 if reload else count_about(self.settings.data_dir, source),
+            0 if reload else Store(self.settings.data_dir, source).size(),
             tuple(keys),
         )
 
@@ -124,6 +135,8 @@ class Finder:
                 self.notices.forget(plan.source)
             if plan.remembered:
                 forget_about(self.settings.data_dir, plan.source)
+            if plan.payloads:
+                Store(self.settings.data_dir, plan.source).remove_all()
             if plan.keys:
                 self.instance.wipe_assets([*plan.keys])
             for lock in plan.locks:

@@ -59,3 +59,19 @@ def dynamic_keys(instance: dg.DagsterInstance, spec: SourceSpec) -> Sequence[str
     if spec.partitions is None or spec.partitions.dynamic is None:
         return []
     return instance.get_dynamic_partitions(dynamic_name(spec))
+
+
+def keys_of(context: dg.AssetExecutionContext, spec: SourceSpec) -> list[str | None]:
+    """Return the partitions of a run; one None for a source without any.
+
+    Raises:
+        dagster.Failure: the run names none.
+    """
+    if spec.partitions is None:
+        return [None]
+    if not context.partition_keys:
+        raise dg.Failure(
+            f"{spec.name}: the run names no partition; a range must go from an earlier to a later key.",
+            allow_retries=False,
+        )
+    return [str(key) for key in context.partition_keys]

@@ -80,11 +80,12 @@ def past_of(
                 raise ValueError(f"{spec.name}: {problem}")
             window_of(spec, key)
     look = _look(spec, settings)
-    _add_keys(instance, spec, [*named, *(look.arrived or ())])
+    add_keys(instance, spec, [*named, *(look.arrived or ())])
     return replace(look, dynamic=dynamic_keys(instance, spec), succeeded=held.keys() & succeeded(instance, spec))
 
 
-def _add_keys(instance: dg.DagsterInstance, spec: SourceSpec, keys: Sequence[str]) -> None:
+def add_keys(instance: dg.DagsterInstance, spec: SourceSpec, keys: Sequence[str]) -> None:
+    """Have these keys in the dynamic dimension of a source; nothing for one without."""
     if spec.partitions is None or not spec.partitions.dynamic:
         return
     known = set(dynamic_keys(instance, spec))

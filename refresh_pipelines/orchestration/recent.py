@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from refresh_pipelines.clocks import clocks_of, savings_of
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
@@ -34,7 +35,7 @@ def pasts_of(
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
     records = instance.get_asset_records([key for own in keys.values() for key in own])
     loaded = {one.asset_entry.asset_key: one.asset_entry.last_materialization_storage_id for one in records}
-    kept = Kept(settings.data_dir, "past")
+    kept = Kept(settings.data_dir, "past 2")
     known, new, out = kept.read(), {}, {}
     observed, cursor = observed_since(instance, int(known[_CURSOR][1]) if _CURSOR in known else None)
     if _CURSOR not in known:
@@ -60,19 +61,19 @@ def pasts_of(
 
 
 def _past(outcomes: Sequence[Outcome], scheduled_at: datetime | None) -> dict[str, Any]:
-    success = next((outcome for outcome in outcomes if outcome.success), None)
-    changed = max((outcome.changed_at for outcome in outcomes if outcome.changed_at), default=None)
-    published = max((outcome.published_at for outcome in outcomes if outcome.published_at), default=None)
+    clocks, savings = clocks_of(outcomes), savings_of(outcomes)
     last = outcomes[0] if outcomes else None
     return {
-        "last_success_at": _iso(_ended_at(success)),
-        "last_changed_at": _iso(changed),
-        "last_published_at": _iso(published),
+        "last_success_at": _iso(clocks.checked),
+        "last_changed_at": _iso(clocks.changed),
+        "last_published_at": _iso(clocks.published),
+        "bytes_transferred": savings.transferred,
+        "bytes_saved": savings.saved,
         "last_outcome": last.outcome if last else None,
         "last_run_id": last.run_id if last else None,
         _SCHEDULED: _iso(scheduled_at),
         "consecutive_failures": _failures_in_a_row(outcomes),
-        "incident": last.error_class if last and last.outcome == "failed" else None,
+        "incident": last.error_class if last and last.outcome in ("failed", "quarantined") else None,
     }
 
 
@@ -99,10 +100,6 @@ def _scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | Non
     filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: "schedule"})
     records = instance.get_run_records(filters, limit=1)
     return records[0].create_timestamp if records else None
-
-
-def _ended_at(outcome: Outcome | None) -> datetime | None:
-    return datetime.fromisoformat(outcome.started_at) if outcome and outcome.started_at else None
 
 
 def _failures_in_a_row(outcomes: Sequence[Outcome]) -> int:

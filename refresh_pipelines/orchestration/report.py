@@ -20,6 +20,8 @@ SECONDS = tuple(Seconds.__dataclass_fields__)
 DATA_VERSION_TAG = "dagster/data_version"
 # Metadata of a derived source's events, and tag of the runs that the sensor requests.
 INPUTS = "refresh/inputs"
+# Metadata of the events of a payload that waits, or that was loaded because somebody accepted it: its id.
+QUARANTINE = "refresh/quarantine"
 # What the body of an asset may yield.
 Result = dg.MaterializeResult[None] | dg.AssetCheckResult
 # The check of sources that load what came when some of their requests fail.
@@ -68,13 +70,19 @@ def metadata_of(outcome: Outcome, *, recovered: bool = False) -> dict[str, Any]:
         "refresh/message": outcome.message,
         **{f"refresh/{name}": value for name, value in asdict(outcome.counts).items()},
         "refresh/bytes": outcome.bytes,
+        "refresh/bytes_saved": outcome.bytes_saved if outcome.success else None,
+        "refresh/validators": outcome.validators or None,
         "refresh/sha256": outcome.sha256,
         **{f"refresh/seconds_{name}": round(value, 4) for name, value in asdict(outcome.seconds).items()},
         "refresh/trigger": outcome.trigger,
         "refresh/started_at": outcome.started_at,
+        "refresh/checked_at": outcome.checked_at.isoformat() if outcome.checked_at else None,
+        "refresh/asked_at": outcome.asked_at.isoformat() if outcome.asked_at else None,
         "refresh/changed_at": outcome.changed_at.isoformat() if outcome.changed_at else None,
         "refresh/published_at": outcome.published_at.isoformat() if outcome.published_at else None,
         "refresh/retry_at": outcome.retry_at.isoformat() if outcome.retry_at else None,
+        QUARANTINE: outcome.quarantine or None,
+        "refresh/accepted_by": outcome.accepted_by or None,
         INPUTS: outcome.inputs or None,
         "refresh/notes": "; ".join(outcome.notes) or None,
         "refresh/recovered": recovered or None,
@@ -145,6 +153,8 @@ def outcome_from(
         counts=Counts(**{name: int(number(name)) for name in COUNTS}),
         seconds=Seconds(**{name: float(number(f"seconds_{name}")) for name in SECONDS}),
         bytes=int(number("bytes")),
+        bytes_saved=int(number("bytes_saved")),
+        validators=values.get("refresh/validators") or "",
         sha256=values.get("refresh/sha256") or "",
         error_class=values.get("refresh/error_class"),
         message=values.get("refresh/message"),
@@ -154,4 +164,6 @@ def outcome_from(
         started_at=values.get("refresh/started_at"),
         trigger=values.get("refresh/trigger", "manual"),
         retry_at=datetime.fromisoformat(retry_at) if retry_at else None,
+        quarantine=values.get(QUARANTINE) or "",
+        accepted_by=values.get("refresh/accepted_by") or "",
     )

@@ -22,7 +22,7 @@ from refresh_pipelines.orchestration.internals import execute_asset_run
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.server import recorded
 from refresh_pipelines.orchestration.stuck import settle
-from refresh_pipelines.orchestration.tags import FORCE, MAX_RETRIES, range_tags, run_tags
+from refresh_pipelines.orchestration.tags import FORCE, MAX_RETRIES, REPLAY, range_tags, run_tags
 from refresh_pipelines.orchestration.trouble import told
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
@@ -72,7 +72,7 @@ def run_order(
     """
     spec = order.spec
     variable = missing_key(spec, settings)
-    if variable:
+    if variable and REPLAY not in order.tags:  # nobody is asked
         message = f"{spec.name}: set {variable} in the environment or in .env"
         keys: Sequence[str | None] = order.keys or (None,)
         return [

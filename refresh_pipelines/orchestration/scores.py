@@ -197,7 +197,7 @@ def _said(record: dg.EventLogRecord, *, known: bool) -> Said | None:
     event = record.asset_materialization or record.asset_observation
     values = plain(event.metadata) if event else {}
     outcome = values.get("refresh/outcome") or ("loaded" if known and record.asset_materialization else "")
-    if not outcome or CARRIED in values:
+    if not outcome or CARRIED in values or values.get("refresh/trigger") == "replay":
         return None
     at = datetime.fromtimestamp(record.timestamp, timezone.utc)
     late = bool(values.get("refresh/recovered"))

@@ -23,6 +23,7 @@ from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.recent import pasts_of
 from refresh_pipelines.orchestration.scores import PATIENCE, Asked, score_totals
+from refresh_pipelines.quarantine import Quarantine
 from refresh_pipelines.rhythms import Rhythms
 from refresh_pipelines.schedule import cron_of, next_fires
 from refresh_pipelines.settings import Settings
@@ -34,7 +35,8 @@ _A_MOMENT = timedelta(seconds=0.5)
 _FIELDS = (
     "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
-    "consecutive_failures", "score", "incident", "stale_yaml", "breaker_since", "next_probe_at",
+    "consecutive_failures", "score", "incident", "quarantine", "stale_yaml", "breaker_since", "next_probe_at",
+    "bytes_transferred", "bytes_saved",
 )  # fmt: skip
 
 
@@ -78,7 +80,9 @@ def status_items(
     with telling(notices.path, "the store of incidents and notices"):
         incidents = notices.kinds()
     items = [_item(spec, now, pasts[spec.source], paused=spec.source in paused) for spec in specs]
+    waiting = _waiting(settings)
     for item in items:
+        item["quarantine"] = waiting.get(item["source"])
         verdict = verdicts.get(item["source"])
         item["overdue"] = bool(verdict and verdict.overdue)
         stale = catalogue.stale.get(item["source"])
@@ -129,9 +133,16 @@ def _item(spec: SourceSpec, now: datetime, past: Mapping[str, Any], *, paused: b
         "breaker_since": None,
         "next_probe_at": None,
         "score": None,
+        "quarantine": None,
         "stale_yaml": None,
     }
     return {name: own[name] if name in own else past[name] for name in _FIELDS}
+
+
+def _waiting(settings: Settings) -> dict[str, str]:
+    """Return the payload that waits for a person, by source; of several the newest."""
+    newest_last = reversed(Quarantine(settings.data_dir).all())
+    return {record.source: record.id for record in newest_last if record.state == "waiting"}
 
 
 def _breaker(log: Log, state: State) -> dict[str, Any]:

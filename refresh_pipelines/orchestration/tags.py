@@ -8,6 +8,10 @@ from refresh_pipelines.spec import SourceSpec
 
 SOURCE, GROUP, TENANT, TRIGGER = "refresh/source", "refresh/group", "refresh/tenant", "refresh/trigger"
 FORCE = "refresh/force"
+# Of runs that load from the archive and ask nobody: `accepted`, `rebuild`, or `lossy` where payloads may be gone.
+REPLAY = "refresh/replay"
+# Of runs that load a payload which waited: its id, and who has accepted it.
+ACCEPT, ACCEPTED_BY = "refresh/accept", "refresh/accepted_by"
 # Of scheduled runs: the due tick that asked for it, and how many ticks it stands for where more than one was due.
 TICK, COALESCED = "refresh/tick", "refresh/coalesced"
 # Of runs that were cancelled because they waited too long: when.

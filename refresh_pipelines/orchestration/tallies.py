@@ -57,6 +57,7 @@ class Totals:
         ticks: ticks of schedules by result: requested, skipped, failed.
         seconds: how long refreshes took, waiting for locks included.
         waits: how long refreshes waited for locks.
+        saved: bytes that need not be transferred, by source.
         read: how far the event log has been read, by kind of event.
         looked: the due time of the newest tick that was counted, by source.
     """
@@ -65,6 +66,7 @@ class Totals:
     ticks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_RESULTS.values(), 0))
     seconds: Spread = field(default_factory=Spread)
     waits: Spread = field(default_factory=Spread)
+    saved: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     looked: dict[str, str] = field(default_factory=dict)
 
@@ -126,6 +128,8 @@ def _count(totals: Totals, record: dg.EventLogRecord, names: set[str]) -> None:
     group, source = key.path
     outcome = outcome_from(group, source, event.partition, record.run_id, plain(event.metadata))
     totals.runs[source] = dict(Counter(totals.runs.get(source, {})) + Counter([outcome.outcome]))
+    if outcome.bytes_saved:
+        totals.saved[source] = totals.saved.get(source, 0) + outcome.bytes_saved
     totals.seconds.add(outcome.seconds.total)
     totals.waits.add(outcome.seconds.wait)
 
