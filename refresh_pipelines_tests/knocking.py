@@ -9,6 +9,8 @@ import logging
 from contextlib import ExitStack
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -20,7 +22,6 @@ from refresh_pipelines.orchestration.internals import LOCATION_NAME
 from refresh_pipelines.orchestration.internals_ticks import switch_off
 from refresh_pipelines_tests.clockwork import utc
 from refresh_pipelines_tests.command_home import Home
-from refresh_pipelines_tests.dagster_bench import QUIET
 from refresh_pipelines_tests.upstream import answer
 
 # As in `clockwork`, and nobody waits between two tries of one request.
@@ -121,27 +122,15 @@ class Knocking:
         return self._new()
 
     def run(self, run, at):
-        """Execute a queued run at an instant, under its own id and tags; return whether it was good."""
-        self.instance.delete_run(run.run_id)
+        """Execute a queued run at an instant as a worker would; return whether it was good."""
+        job = InMemoryJob(self.repository().get_job(run.job_name))
         with freeze_time(utc(at)):
-            return (
-                self._job()
-                .execute_in_process(
-                    instance=self.instance,
-                    asset_selection=[dg.AssetKey(["benin", "a"])],
-                    tags=run.tags,
-                    partition_key=run.tags.get("dagster/partition"),
-                    raise_on_error=False,
-                    run_config=QUIET,
-                    run_id=run.run_id,
-                )
-                .success
-            )
+            return execute_run(job, run.with_status(dg.DagsterRunStatus.STARTING), self.instance).success
 
-    def _job(self):
+    def repository(self):
         scope: dict = {}
         exec((self.home.folder / "knocking_definitions.py").read_text(), scope)
-        return scope["defs"].get_repository_def().get_implicit_global_asset_job_def()
+        return scope["defs"].get_repository_def()
 
     def _new(self):
         new = [run for run in self.instance.get_runs(limit=20) if run.run_id not in self.known]

@@ -25,6 +25,7 @@ READ = {
     "cloudtrail": "s3-events/cloudtrail-*",
     "cftc_cot": "",
     "cftc_cot_history": "cftc/f_year-*.txt",
+    "faostat": "faostat/bulk-*.zip",
     "instad_survey": "",
     "ndbc_stdmet": "ndbc/realtime2-*.txt",
     "ndbc_stdmet_history": "ndbc/stdmet-*.txt",

@@ -28,7 +28,10 @@ FULL = {"full-staging": "fetched", "full-warehouse": "staged"}
 def main() -> None:
     folder, base, trouble, *rest = sys.argv[1:]
     bench = Bench(Path(folder), base, lock_timeout=60)
-    spec, keys = (builtin(rest[0]), rest[1:]) if rest else (csv_spec(), [None])
+    if rest == ["snapshot"]:
+        spec, keys = csv_spec(load={"mode": "snapshot", "history": True}), [None]
+    else:
+        spec, keys = (builtin(rest[0]), rest[1:]) if rest else (csv_spec(), [None])
     if trouble == "crowd":
         crowd(bench, spec, keys)
     else:

@@ -136,6 +136,7 @@ class Served:
         return [node["location"]["name"] for node in found["repositoriesOrError"].get("nodes", [])]
 
     def launch(self, *path, **tags):
+        """Launch a run of an asset as the UI's button does: with every check of the asset, also `fresh`."""
         found = self.ask(
             """mutation ($params: ExecutionParams!) {launchRun(executionParams: $params) {
                 __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}""",
@@ -145,13 +146,21 @@ class Served:
                     "repositoryName": "__repository__",
                     "pipelineName": "__ASSET_JOB",
                     "assetSelection": [{"path": list(path)}],
-                    "assetCheckSelection": [],
+                    "assetCheckSelection": [
+                        {"name": name, "assetKey": {"path": list(path)}} for name in self._checks(path)
+                    ],
                 },
                 "mode": "default",
                 "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
             },
         )["launchRun"]
         return found["run"]["runId"]
+
+    def _checks(self, path):
+        query = """query ($keys: [AssetKeyInput!]!) {assetNodes(assetKeys: $keys) {
+            assetChecksOrError {... on AssetChecks {checks {name}}}}}"""
+        (node,) = self.ask(query, keys=[{"path": list(path)}])["assetNodes"]
+        return [check["name"] for check in node["assetChecksOrError"]["checks"]]
 
     def again(self, run_id):
         """Re-execute a run as the UI's button does."""

@@ -166,8 +166,8 @@ def test_a_failure_becomes_an_outcome_with_its_counts():
     item = failed(spec_of(), "p", error).item()
     assert list(item) == [
         "source", "group", "partition", "outcome", "error_class", "message", "fetched", "added", "updated", "unchanged",
-        "deleted", "rejected", "duplicates", "filtered", "bytes", "sha256", "seconds", "run_id", "started_at",
-        "trigger",
+        "deleted", "rejected", "duplicates", "filtered", "bytes", "bytes_saved", "sha256", "seconds", "run_id",
+        "started_at", "trigger", "quarantine",
     ]  # fmt: skip
     assert (item["outcome"], item["error_class"], item["fetched"], item["rejected"]) == ("failed", "contract", 7, 2)
     assert item["message"] == "benin/mini[p]: it is wrong."

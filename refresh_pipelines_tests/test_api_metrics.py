@@ -26,6 +26,7 @@ FIXED = {
     "refresh_schedules": ("gauge", {"state"}),
     "refresh_ticks": ("counter", {"result"}),
     "refresh_runs": ("counter", {"source", "outcome"}),
+    "refresh_bytes_saved": ("counter", {"source"}),
     "refresh_run_seconds": ("histogram", {"le"}),
     "refresh_queue_length": ("gauge", set()),
     "refresh_lock_wait_seconds": ("histogram", {"le"}),

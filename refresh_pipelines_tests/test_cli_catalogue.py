@@ -41,12 +41,11 @@ def test_problems_are_printed_with_their_places_and_counted(tmp_path):
 
 
 def test_a_note_is_marked_and_is_no_failure(tmp_path):
-    result = refresh("check", catalog=write(tmp_path, {"g/a.yaml": MINI + "priority: 1\n"}))
+    files = {"g/a.yaml": MINI + "enabled: false\n", "g/b.yaml": MINI + "requires: [{source: a}]\n"}
+    result = refresh("check", catalog=write(tmp_path, files))
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [
-        f"{tmp_path}/g/a.yaml:9:1: note: priority has no effect yet",
-        "1 source, no problems (1 note)",
-    ]
+    note = "note: g/a is disabled: the gate only asks whether it was ever refreshed"
+    assert result.stdout.splitlines() == [f"{tmp_path}/g/b.yaml:9:21: {note}", "2 sources, no problems (1 note)"]
 
 
 def test_check_gives_programs_every_problem(tmp_path):

@@ -84,6 +84,17 @@ def test_rejected_rows_are_counted():
     assert "mon_o_prod_vol='12,5 bbl' is no bigint" in item["message"]
 
 
+def test_rejected_rows_are_shown_with_their_reasons_on_demand():
+    bad = str(SAMPLES / "bsee_ogora" / "bad" / "non-numeric-volume.zip")
+    document = json.loads(run("bsee_ogora", bad, "--rejects", "--json").stdout)
+    (item,) = document["items"]
+    (reject,) = item["rejects"]
+    assert list(reject) == ["row_number", "column_names", "reason", "raw"]
+    assert reject["reason"].startswith("mon_o_prod_vol='12,5 bbl' is no bigint")
+    assert json.loads(reject["raw"])["mon_o_prod_vol"] == "12,5 bbl"
+    assert "12,5 bbl" in run("bsee_ogora", bad, "--rejects").stdout
+
+
 def test_the_table_is_for_people_and_messages_go_to_stderr():
     result = run("fred_fx", EURO, CUT, "--rows", "--partition", "DEXUSEU")
     assert result.exit_code == 1

@@ -21,10 +21,14 @@ from refresh_pipelines_tests.command_home import Home
 pytestmark = pytest.mark.e2e
 
 EMPTY = {
-    "source": "mini", "removed": False, "load_states": 0, "tables": [], "locks": 0, "staging": 0, "notices": 0,
-    "incidents": 0, "remembered": 0, "history": [],
+    "source": "mini", "removed": False, "load_states": 0, "tables": [], "rejected": 0, "locks": 0, "staging": 0,
+    "notices": 0,
+    "incidents": 0, "remembered": 0, "archive_bytes": False, "history": [],
 }  # fmt: skip
-LOADED = {**EMPTY, "load_states": 1, "tables": [{"table": "raw.mini", "rows": 1, "dropped": True}], "locks": 1}
+LOADED = {
+    **EMPTY, "load_states": 1, "tables": [{"table": "raw.mini", "rows": 1, "dropped": True}], "locks": 1,
+    "archive_bytes": True,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -43,6 +47,11 @@ def deleted(home):
     return home
 
 
+def retired(home, *args):
+    """What the command says; of the archive only whether there was one."""
+    return [{**item, "archive_bytes": bool(item["archive_bytes"])} for item in home.items("retire", *args)]
+
+
 def tables(home):
     return [
         item["t"] for item in home.items("sql", "SELECT table_name AS t FROM duckdb_tables() WHERE schema_name = 'raw'")
@@ -57,26 +66,27 @@ def answered(home, answer, *args):
 def test_what_is_removed_is_shown_before_and_gone_after(deleted):
     result = answered(deleted, "y\n", "retire", "mini")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[:5] == [
+    assert result.stdout.splitlines()[:6] == [
         "mini:", "  1 rows of raw.mini, and the table", "  1 load states", "  1 lock files",
-        "Remove this? [y/N]: y",
+        "  its payloads in the archive: 0.0 MB", "Remove this? [y/N]: y",
     ]  # fmt: skip
     assert tables(deleted) == []
     assert deleted.items("sql", "SELECT source FROM refresh.load_state") == []
     assert not list((deleted.folder / "data/locks").glob("mini*"))
+    assert not (deleted.folder / "data/archive/mini").exists()
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_without_a_yes_nothing_is_removed(deleted, answer):
     result = answered(deleted, answer, "retire", "mini")
     assert result.exit_code == 1
-    assert deleted.items("retire", "mini") == [LOADED]
+    assert retired(deleted, "mini") == [LOADED]
 
 
 def test_programs_see_what_would_be_removed_and_remove_it_with_yes(deleted):
-    assert deleted.items("retire", "mini") == [LOADED]
+    assert retired(deleted, "mini") == [LOADED]
     assert tables(deleted) == ["mini"]
-    assert deleted.items("retire", "benin/mini", "--yes") == [{**LOADED, "removed": True}]
+    assert retired(deleted, "benin/mini", "--yes") == [{**LOADED, "removed": True}]
     assert tables(deleted) == []
 
 
@@ -168,10 +178,9 @@ def test_a_changed_type_is_refused_and_mended_by_the_command_the_message_names(h
     refused = home.refresh("run", "mini", "--force")
     assert refused.exit_code == 1
     assert "value is DOUBLE in the table and INTEGER in the YAML" in refused.output
-    assert "`refresh retire mini --reload` and then `refresh run mini --missing`" in refused.output
-    forgotten = home.refresh("retire", "mini", "--reload", "--yes")
-    assert "run mini --missing" in forgotten.stdout
-    assert [(item["outcome"], item["added"]) for item in home.items("run", "mini", "--missing")] == [("loaded", 1)]
+    assert "`refresh replay mini --rebuild`, or restore the old YAML" in refused.output
+    assert [(item["outcome"], item["added"]) for item in home.items("replay", "mini", "--rebuild")] == [("loaded", 1)]
+    assert home.items("sql", "SELECT value FROM raw.mini") == [{"value": 1}]
     assert [item["outcome"] for item in home.items("history", "mini")] == ["loaded", "failed", "loaded"]
 
 

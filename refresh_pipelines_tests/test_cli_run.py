@@ -19,7 +19,9 @@ from refresh_pipelines_tests.dagster_bench import FRED
 
 ITEM = [
     "source", "group", "partition", "outcome", "error_class", "message", "fetched", "added", "updated", "unchanged",
-    "deleted", "rejected", "duplicates", "filtered", "bytes", "sha256", "seconds", "run_id", "started_at", "trigger",
+    "deleted", "rejected", "duplicates", "filtered", "bytes", "bytes_saved",
+    "sha256", "seconds", "run_id", "started_at", "trigger",
+    "quarantine",
 ]  # fmt: skip
 DAILY = MINI + "partitions: {time: day, start: 2024-01-01, column: day}\n"
 

@@ -19,7 +19,8 @@ from refresh_pipelines_tests.dagster_bench import FRED
 STATUS = [
     "source", "group", "tenant", "enabled", "paused", "last_success_at", "last_changed_at", "last_published_at",
     "last_outcome", "last_run_id", "next_run_at", "last_scheduled_run_at", "overdue", "breaker",
-    "consecutive_failures", "score", "incident", "stale_yaml", "breaker_since", "next_probe_at",
+    "consecutive_failures", "score", "incident", "quarantine", "stale_yaml", "breaker_since", "next_probe_at",
+    "bytes_transferred", "bytes_saved",
 ]  # fmt: skip
 
 

@@ -58,11 +58,15 @@ def refresh(herd, runs, at):
     for run in runs:
         herd.instance.delete_run(run.run_id)
     with freeze_time(utc(at)):
-        return herd._job().execute_in_process(
-            instance=herd.instance,
-            asset_selection=[dg.AssetKey([run.tags["refresh/group"], run.tags["refresh/source"]]) for run in runs],
-            raise_on_error=False,
-            run_config=QUIET,
+        return (
+            herd.repository()
+            .get_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=herd.instance,
+                asset_selection=[dg.AssetKey([run.tags["refresh/group"], run.tags["refresh/source"]]) for run in runs],
+                raise_on_error=False,
+                run_config=QUIET,
+            )
         )
 
 

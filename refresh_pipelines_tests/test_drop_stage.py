@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refresh_pipelines.delivery import Delivery
+from refresh_pipelines.drop.ledger import FileEntry
 from refresh_pipelines.drop.stage import stage_files
 from refresh_pipelines.measure import calculator
 from refresh_pipelines.parse import Notes
+from refresh_pipelines.rejects import each_reject
 from refresh_pipelines.stage import Part
 from refresh_pipelines.window import Window
 from refresh_pipelines_tests.dropping import DAY, Dropping, csv, drop_spec
+from refresh_pipelines_tests.workbench import NOW
 
 SPEC = drop_spec()
 
@@ -23,6 +26,10 @@ SPEC = drop_spec()
 @pytest.fixture
 def bench(tmp_path):
     return Dropping(tmp_path)
+
+
+def entry(key):
+    return FileEntry("mini", key, "1", 3, "ab", NOW, None, NOW, "loaded", 0, 0, 0, None, DAY, "run", "spec")
 
 
 def stage(folder, files, spec=SPEC):
@@ -60,6 +67,37 @@ def test_under_refuse_a_repeated_row_is_its_files_fault_alone(tmp_path):
     spec = drop_spec(load={"duplicates": "refuse"})
     staged, bad = stage(tmp_path, [[["a", 1, "t"], ["a", 1, "t"]], [["b", 1, "t"]], [["b", 1, "t"]]], spec)
     assert (list(bad), staged.rows, staged.duplicates) == (["0"], 1, 1)
+
+
+def test_each_file_may_have_its_share_of_bad_rows_and_they_are_told_apart(tmp_path):
+    spec = drop_spec(load={"reject_share": 0.5})
+    files = [[["a", 1, "t"], ["b", "x", "t"]], [["c", "x", "t"]], [["d", 2, "t"]]]
+    parts = []
+    for number, rows in enumerate(files):
+        (tmp_path / f"file-{number}").write_text(csv(*rows))
+        parts.append(Part(tmp_path / f"file-{number}", {"file": str(number)}))
+    entries = tuple(entry(str(number)) for number in range(3))
+    answer = Delivery(tuple(parts), "drops", "", 0, None, None, files=entries)
+    staged, answer = stage_files(spec, answer, Window(DAY), tmp_path / "rows.arrow", Notes())
+    assert (staged.fetched, staged.rows, staged.rejected, staged.duplicates) == (3, 2, 1, 0)
+    assert [(one.part, one.reason) for one in each_reject(staged.rejects)] == [("file=0", "n='x' is no int")]
+    assert [(one.status, one.rows_in, one.rows_loaded, one.rows_rejected) for one in answer.files] == [
+        ("loaded", 2, 1, 1), ("refused", 1, 0, 1), ("loaded", 1, 1, 0),
+    ]  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.arrow", "rows.rejects"}
+
+
+def test_undeclared_fields_of_good_files_become_columns(tmp_path):
+    texts = ["k,n,t,more\na,1,t,5\n", csv(["b", 2, "t"]), "k,n,t,bad\nc,x,t,6\n"]
+    parts = []
+    for number, text in enumerate(texts):
+        (tmp_path / f"file-{number}").write_text(text)
+        parts.append(Part(tmp_path / f"file-{number}", {"file": str(number)}))
+    answer = Delivery(tuple(parts), "drops", "", 0, None, None)
+    spec = drop_spec(load={"drift": "evolve"})
+    staged, _ = stage_files(spec, answer, Window(DAY), tmp_path / "rows.arrow", Notes())
+    assert staged.evolved == {"more": "more"}
+    assert [(row["k"], row["more"]) for row in staged.table().to_pylist()] == [("a", "5"), ("b", None)]
 
 
 def test_values_that_must_be_present_must_be_in_each_file(tmp_path):

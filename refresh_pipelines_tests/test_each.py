@@ -58,14 +58,14 @@ def test_each_value_is_asked_for_once_and_names_its_rows(bench, upstream):
     assert (outcome.outcome, outcome.counts) == ("loaded", Counts(fetched=5, added=5))
     assert queries(upstream) == ["series=a", "series=b", "series=c"]
     assert loaded(bench) == triples(GOOD)
-    assert bench.stages == ["fetched", "staged", "merged", "committed"]
+    assert bench.stages == ["fetched", "archived", "staged", "merged", "committed"]
 
 
 def test_values_that_are_all_as_before_are_not_read_again(bench, answers):
     first = bench.refresh(each())
     again = bench.refresh(each())
     assert (again.outcome, again.counts, again.sha256) == ("unchanged", Counts(fetched=5, unchanged=5), first.sha256)
-    assert bench.stages[4:] == ["fetched"]
+    assert bench.stages[5:] == ["fetched"]
     answers["b"] = [*rows(1), {"k": "k001", "n": 7}]
     assert bench.refresh(each()).counts == Counts(fetched=5, updated=1, unchanged=4)
 

@@ -69,9 +69,10 @@ def test_a_run_outlives_its_server_being_started_anew_and_a_killed_server_starts
     os.kill(int((server.cluster / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
     server.start()
     assert rows(server, "warehouse", "SELECT n FROM raw.slow") == [(1,)]
-    assert rows(server, "dagster", "SELECT run_id, status FROM runs") == [(run, "SUCCESS")]
-    told = "SELECT run_id FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+    # Of this source alone: what the location does by itself, such as the weekly score, may fall into the same minutes.
+    told = "SELECT run_id FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND asset_key LIKE '%slow%'"
     assert rows(server, "dagster", told) == [(run,)]
+    assert rows(server, "dagster", f"SELECT status FROM runs WHERE run_id = '{run}'") == [("SUCCESS",)]
     assert "env: REFRESH_INSTANCE" in (root / "data/dagster.yaml").read_text()
 
 

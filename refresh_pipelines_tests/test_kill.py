@@ -103,3 +103,23 @@ def test_killed_in_the_middle_of_the_commit_a_big_load_is_there_whole_or_not_at_
     rows = bench.rows("mini")
     assert (len(rows), len({row[0] for row in rows})) == (60_000, 60_000)
     assert sum(row[2] == str(2 * row[1]) for row in rows) == 60_000
+
+
+@pytest.mark.parametrize("stage", ["merged", "committed"])
+def test_killed_around_the_commit_rows_and_versions_agree(bench, sandbox, stage):
+    spec = csv_spec(load={"mode": "snapshot", "history": True})
+    sandbox.override(HOST, b"k,n,t\na,1,x\nb,1,x\n")
+    bench.refresh(spec)
+    before = everything(bench)
+    sandbox.override(HOST, b"k,n,t\na,2,x\nc,1,x\n")
+    die(bench, sandbox, stage, "snapshot")
+    assert (everything(bench) == before) == (stage == "merged")
+    bench.refresh(spec)
+    versions = bench.warehouse.query("SELECT k, n, _valid_to IS NULL, _ended FROM history.mini ORDER BY 1, 2")[1]
+    assert versions[:2] == [("a", 1, False, "update"), ("a", 2, True, None)]
+    assert versions[2:] == [("b", 1, False, "delete"), ("c", 1, True, None)]
+
+
+def everything(bench):
+    versions = bench.warehouse.query("SELECT * FROM history.mini ORDER BY 1, 2")[1]
+    return bench.rows("mini"), versions, bench.warehouse.states("mini")[0]

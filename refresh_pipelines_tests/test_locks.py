@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from refresh_pipelines.errors import InternalError, WarehouseBusy
-from refresh_pipelines.refresh import exclusive
+from refresh_pipelines.exclusive import exclusive
 from refresh_pipelines.sandbox import Sandbox
 from refresh_pipelines.settings import SAMPLES
 from refresh_pipelines.warehouse import DuckDBWarehouse

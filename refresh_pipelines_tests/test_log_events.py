@@ -12,8 +12,11 @@ from refresh_pipelines.log.events import BASE
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/logs.md").read_text()
-# Named by what was decided: `incident.<kind>`.
-KINDS = {"incident.opened", "incident.reminder", "incident.recovered"}
+# Named by what was decided: `incident.<kind>`, `quarantine.<state>`.
+KINDS = {
+    "incident.": {"incident.opened", "incident.reminder", "incident.recovered"},
+    "quarantine.": {"quarantine.accepted", "quarantine.rejected"},
+}
 # Looked up by the class of a failure.
 FOUND = {"run.broke_off", "run.not_started"}
 CHOSEN = {"level", "traceback"}
@@ -28,7 +31,7 @@ def calls():
         for node in ast.walk(ast.parse(text)) if "log." in text else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("log.event", "log.once"):
                 names = {n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant)}
-                names = KINDS if isinstance(node.args[0], ast.JoinedStr) else names
+                names = KINDS[names.pop()] if isinstance(node.args[0], ast.JoinedStr) else names
                 fields = {keyword.arg for keyword in node.keywords if keyword.arg}
                 found.append((path.name, names or FOUND, fields - CHOSEN - {*BASE}))
     return found

@@ -181,7 +181,7 @@ def test_pages_that_are_all_as_before_are_not_read_again_and_one_other_page_is_l
     again = bench.refresh(paged(declared("offset", 2)))
     assert (again.outcome, again.counts) == ("unchanged", Counts(fetched=5, unchanged=5))
     assert (again.sha256, again.data_version) == (first.sha256, first.data_version)
-    assert bench.file.stat().st_mtime_ns == written and bench.stages[4:] == ["fetched"]
+    assert bench.file.stat().st_mtime_ns == written and bench.stages[5:] == ["fetched"]
     every[2] = {"k": "new", "n": 7}
     changed = bench.refresh(paged(declared("offset", 2), load={"mode": "merge"}))
     assert changed.counts == Counts(fetched=5, added=1, unchanged=4)

@@ -19,6 +19,7 @@ PARTITIONS = {
     "cloudtrail": "2026-11-22",
     "cftc_cot": "007601",
     "cftc_cot_history": "2021-01-01",
+    "faostat": "FS",
     "fred_conditions": "NFCI",
     "fred_fx": "DEXUSEU",
     "fred_rates": "DGS10",
@@ -56,6 +57,7 @@ FAULTS = [
     ("cftc_cot_history", "cftc/FinFutYY-a.txt", "contract", MISSING),
     ("cloudtrail", "s3-events/ocean.parquet", "contract", MISSING),
     ("instad_survey", "s3-events/ocean.parquet", "permanent", "is none of the declared kinds"),
+    ("faostat", "bsee/ogorafixed-a.zip", "permanent", MEMBER),
     ("bsee_ogora", "bsee/DeepQualRawData.zip", "permanent", MEMBER),
     ("bsee_ogora", "bsee/ogorafixed-a.zip", "permanent", MEMBER),
     ("bsee_ogora", "bsee/mastdatadelimit-excerpt.txt", "permanent", "is no ZIP archive"),
@@ -94,7 +96,7 @@ def test_an_archive_of_another_member_is_refused(tmp_path, source):
 
 def test_every_recording_of_these_upstreams_is_read_or_refused_by_one_of_the_sources():
     used = {path for pattern in [*READ.values(), *(fault[1] for fault in FAULTS)] for path in recorded(pattern)}
-    hosts = ("bsee", "cftc", "fred", "ndbc", "s3-events", "sodir", "worldbank")
+    hosts = ("bsee", "cftc", "faostat", "fred", "ndbc", "s3-events", "sodir", "worldbank")
     assert used == {path for host in hosts for path in recorded(f"{host}/*")}
 
 

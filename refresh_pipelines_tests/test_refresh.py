@@ -49,7 +49,7 @@ def test_a_first_load_adds_every_row_and_says_so(bench):
         "backfill",
         "2026-11-22T12:00:00+00:00",
     )
-    assert bench.stages == ["fetched", "staged", "merged", "committed"]
+    assert bench.stages == ["fetched", "archived", "staged", "merged", "committed"]
     assert len(bench.rows("fred_economic")) == 24
     assert bench.staging() == []
 
@@ -62,7 +62,7 @@ def test_the_same_again_is_a_304_and_touches_nothing(bench, sandbox):
     assert (again.outcome, again.counts, again.success) == ("unchanged", Counts(), True)
     assert (again.data_version, again.sha256, again.changed_at) == (first.data_version, first.sha256, NOW)
     assert (bench.rows("bsee_ogora"), bench.file.stat().st_mtime_ns) == before
-    assert bench.stages[4:] == ["fetched"]
+    assert bench.stages[5:] == ["fetched"]
 
 
 def test_without_validators_equal_bytes_are_not_read_again(bench, sandbox):
@@ -73,7 +73,7 @@ def test_without_validators_equal_bytes_are_not_read_again(bench, sandbox):
     assert (again.outcome, again.counts) == ("unchanged", Counts(fetched=2, unchanged=1, duplicates=1))
     assert (again.data_version, again.sha256) == (first.data_version, first.sha256)
     assert bench.file.stat().st_mtime_ns == written
-    assert bench.stages[4:] == ["fetched"]
+    assert bench.stages[5:] == ["fetched"]
 
 
 def test_equal_bytes_with_a_new_etag_are_remembered_with_it(bench, sandbox):
@@ -121,7 +121,8 @@ def test_new_bytes_of_the_same_rows_are_unchanged_and_next_time_known_by_their_b
     assert (second.data_version, second.changed_at) == (first.data_version, NOW)
     third = bench.refresh(FX, "DEXCHUS")
     assert (third.outcome, third.sha256, third.counts) == ("unchanged", second.sha256, second.counts)
-    assert bench.stages == ["fetched", "staged", "merged", "committed", "fetched", "staged", "fetched"]
+    once = ["fetched", "archived", "staged"]
+    assert bench.stages == [*once, "merged", "committed", *once, "fetched"]
     assert bench.rows("fred_economic") == before
 
 

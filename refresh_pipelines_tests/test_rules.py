@@ -156,12 +156,23 @@ CASES = [
     ("table: fred_economic", "expect: {keep: {seris: ▸0%}}", "expect.keep.seris: seris is not among the columns"),
     ("table: fred_economic", "expect: {present: {seris: ▸[a]}}", "is not among the columns"),
     ("partitions:\n", "▸partitions:\n  dynamic: files\n", "dynamic partitions go with neither time nor static ones"),
-    # what this version cannot do
-    ("mode: merge", "▸mode: snapshot", "load.mode: snapshot is not available in this version"),
-    ("mode: merge", "▸mode: append", "load.mode: append is not available"),
-    ("mode: merge", "▸history: true", "load.history: true is not available"),
-    ("mode: merge", "▸drift: evolve", "load.drift: evolve is not available"),
-    ("table: fred_economic", "expect: {▸change: 25%}", "expect.change: 25% is not available"),
+    # what a column demands
+    ("{type: date", "{min: ▸'2000-13-01', type: date", "min of obs_date is no date: 2000-13-01 (for instance"),
+    ("{type: date", "{enum: [2000-01-01, ▸soon], type: date", "enum of obs_date: soon is no date"),
+    ("{type: date", "{▸enum: [], type: date", "enum of obs_date allows nothing"),
+    ("{type: double, missing", "{enum: [1, ▸1], type: double, missing", "enum of value: 1 stands twice"),
+    ("{type: double, missing", '{enum: [▸"."], type: text, missing', "'.' is never a value of it"),
+    ("{type: date", "{timezone: ▸Europe/Pariss, type: timestamptz", "Europe/Pariss (did you mean Europe/Paris?)"),
+    ("{type: date", "{ambiguous: ▸earliest, type: timestamptz", "must be refuse, first or last"),
+    ("{type: date", "{▸ambigous: first, type: timestamptz", "unknown key ambigous (did you mean ambiguous?)"),
+    ("  obs_date: {type: date", "  ▸obs_date: {max: 3, type: date", "values of it, not 3.0 (such as 2000-01-01)"),
+    ("mode: merge", "ignore: [▸value]", "the column value reads the field value"),
+    ("mode: merge", "drift: ▸evolv", "load.drift must be evolve, ignore or freeze (did you mean evolve?)"),
+    ("mode: merge", "reject_share: ▸2", "load.reject_share"),
+    # a snapshot is the whole
+    ("mode: merge", "mode: ▸snapshot", "each snapshot would delete the rows of the other static partitions"),
+    ("table: fred_economic", "expect: {change: ▸a lot}", "expect.change must match"),
+    ("table: fred_economic", "expect: {▸chnge: 25%}", "unknown key chnge"),
     (SCHEDULE, "{▸frequency: on_event}", "on_event goes with dropped files"),
 ]
 
@@ -232,15 +243,17 @@ def test_a_request_that_spans_partitions_says_from_when_to_when(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "extra",
-    ["priority: 2"],
+    ("old", "new"),
+    [
+        ("{type: date", "{min: 2000-01-01, max: '2100-01-01', type: date"),
+        ("{type: date", "{timezone: Europe/Paris, min: 2000-01-01T00:00:00, ambiguous: last, type: timestamptz"),
+        ("{type: double, missing", "{enum: [1, 2.5], type: double, missing"),
+        ("mode: merge", "drift: freeze\n  reject_share: 0.01\n  ignore: [noise]"),
+    ],
 )
-def test_what_tunes_a_later_mechanism_is_noted_and_stops_nothing(tmp_path, extra):
-    catalogue = load(tmp_path, changed(FRED, "  rate: 2/s\n", "") + extra + "\n")
-    assert "a" in catalogue.sources
-    (note,) = catalogue.problems
-    assert note.severity == "note"
-    assert "has no effect yet" in note.message
+def test_what_a_source_demands_of_its_rows_is_taken_without_a_word(tmp_path, old, new):
+    catalogue = load(tmp_path, changed(FRED, old, new))
+    assert "a" in catalogue.sources and not catalogue.problems
 
 
 @pytest.mark.parametrize("extra", ["breaker: {failures: 3, probe: 2h, probe_max: 2d}", "retry: {max_delay: 2h}"])
@@ -321,3 +334,23 @@ def test_mistakes_in_several_sections_are_all_named_at_once(tmp_path):
     said = "\n".join(map(str, load(tmp_path, text).problems))
     for part in ("tabel", "not a rate", "obs_dat is not", "0 25 * * 1", "ftp", "partitions.column: x"):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  lookback: 1", "  ▸lookback: 1", "a snapshot of an earlier period cannot be loaded after a later one"),
+        ("  column: production_month", "  ▸column: production_month", "column lets a payload hold the rows of one"),
+    ],
+)
+def test_a_snapshot_is_everything_there_is_and_one_follows_the_other(tmp_path, old, new, said):
+    text, at = take_mark(changed(BSEE.replace("mode: replace_partition", "mode: snapshot"), old, new))
+    there = [p.message for p in load(tmp_path, text).broken["a"].problems if (p.line, p.column) == at]
+    assert any(said in message for message in there), there
+
+
+def test_sources_of_one_table_agree_on_history(tmp_path):
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g/b.yaml").write_text(FRED)
+    problems = load(tmp_path, changed(FRED, "  mode: merge", "  mode: merge\n  history: true")).problems
+    assert any("share the table fred_economic but not the same load.history" in p.message for p in problems), problems

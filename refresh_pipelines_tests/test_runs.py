@@ -8,9 +8,10 @@ from threading import Timer
 import pytest
 from filelock import FileLock, Timeout
 
+from refresh_pipelines.exclusive import exclusive
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.tags import run_tags, trigger_of
-from refresh_pipelines.refresh import exclusive, refresh
+from refresh_pipelines.refresh import refresh
 from refresh_pipelines.window import window_of
 from refresh_pipelines_tests.catalogues import MINI
 from refresh_pipelines_tests.dagster_bench import FRED, partitions, values, version

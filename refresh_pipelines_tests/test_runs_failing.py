@@ -8,8 +8,8 @@ import signal
 import dagster as dg
 import pytest
 
+from refresh_pipelines.exclusive import exclusive
 from refresh_pipelines.orchestration.events import history
-from refresh_pipelines.refresh import exclusive
 from refresh_pipelines_tests.dagster_bench import FRED, Receiver, at, partitions, values
 
 BAD = f"{FRED}?series_id=DEXBZUS"

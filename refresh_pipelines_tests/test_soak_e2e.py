@@ -28,6 +28,8 @@ from refresh_pipelines_tests.soak_weather import lived, rows_of, under_way
 
 pytestmark = pytest.mark.e2e
 SEED = int(os.environ.get("SOAK_SEED") or time.time())
+# Bytes: what a process that has Dagster loaded holds at least, and one that is still loading it does not.
+WITH_DAGSTER = 60_000_000
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +228,12 @@ def test_memory_stays_flat(story):
     """Of each process the last third of its life against the second, as what it alone holds.
 
     The first third is loading. A daemon reads other modules when it meets trouble for the first time, which are some
-    megabytes and stay: so much is free.
+    megabytes and stay: so much is free. Where everything is killed and loads again at once, loading may take longer
+    than a third of a life: a life begins when Dagster is loaded. Only the supervisor goes without.
     """
     looked_at = Counter()
-    for (name, _), samples in story.place.memory.items():
+    for (name, _), life in story.place.memory.items():
+        samples = [sample for sample in life if name == "supervisor" or sample[1] >= WITH_DAGSTER]
         third = len(samples) // 3
         if name in LONG_LIVED and third >= 5:
             before, after = (median(own for _, own in part) for part in (samples[third:-third], samples[-third:]))
@@ -249,5 +253,6 @@ def test_the_weather_was_as_bad_as_it_should_be(story):
     said = Counter(asked.said for asked in story.upstream.log if asked.at < story.upstream.calm)
     wrong = sum(count for what, count in said.items() if what not in ("200", "304"))
     assert wrong >= 2, said
-    assert 0.03 <= wrong / said.total() <= 0.12, said
+    # One kind of fault lasts for four answers, which weigh more where few were asked for.
+    assert 0.03 * said.total() <= wrong <= 0.12 * said.total() + 3, said
     assert len(story.upstream.sources) == SOURCES

@@ -9,9 +9,10 @@ import signal
 import dagster as dg
 import pytest
 
+from refresh_pipelines.exclusive import exclusive_all
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.outcome import Counts
-from refresh_pipelines.refresh_range import exclusive_all, refresh_range
+from refresh_pipelines.refresh_range import refresh_range
 from refresh_pipelines.window import window_of
 from refresh_pipelines_tests.dagster_bench import Receiver, at, partitions, values, version
 from refresh_pipelines_tests.days import DAYS, GRID, Days, days

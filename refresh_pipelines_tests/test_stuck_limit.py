@@ -11,9 +11,9 @@ import dagster as dg
 import duckdb
 import pytest
 
+from refresh_pipelines.exclusive import exclusive
 from refresh_pipelines.limit import COMMIT, FETCH, LOAD, LOCK, READ, Limit, interruptible, too_long
 from refresh_pipelines.orchestration.incidents import Rules, failures_of
-from refresh_pipelines.refresh import exclusive
 from refresh_pipelines_tests.dagster_bench import Receiver, at, partitions, values
 from refresh_pipelines_tests.hurried import Hurried
 from refresh_pipelines_tests.upstream import Upstream

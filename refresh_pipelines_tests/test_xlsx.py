@@ -138,6 +138,16 @@ def test_a_workbook_that_unpacks_to_too_much_or_breaks_off_is_not_read(read):
         read(body[:-40])
 
 
+ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "ha"}">' for n in range(9))
+
+
+@pytest.mark.parametrize("text", ['<!ENTITY e8 SYSTEM "file:///etc/hostname">', ENTITIES], ids=["of a file", "a bomb"])
+def test_a_workbook_with_entities_is_refused_and_none_is_followed(read, text):
+    body = workbook_with(book(), "<worksheet", f"<!DOCTYPE worksheet [{text}]><worksheet")
+    with pytest.raises(ContractViolation, match=r"the workbook cannot be read.*EntitiesForbidden"):
+        read(body)
+
+
 def test_an_archive_that_is_no_workbook_is_refused(read):
     body = workbook_with(book(), "<sheetData>", "<sheetData")
     with pytest.raises(ContractViolation, match="the workbook cannot be read"):
