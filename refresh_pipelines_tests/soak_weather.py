@@ -63,7 +63,7 @@ def live_through(place, growing, begin):
             beside.append(pool.submit(place.kill_some, (begin + BAD - now()).total_seconds()))
             wait_until(lambda: now() >= begin + WAREHOUSE, 180, "the first ticks")
             place.away(place.warehouse, AWAY, signal.SIGINT)
-            wait_until(lambda: now() >= begin + HISTORY, 60, "half of the bad weather")
+            wait_until(lambda: now() >= begin + HISTORY, 150, "half of the bad weather")
             place.away(place.history, AWAY, signal.SIGQUIT)
             wait_until(lambda: now() >= begin + BAD, 120, "the last kill")
             mark("the last kill")

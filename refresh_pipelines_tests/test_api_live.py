@@ -35,7 +35,7 @@ def test_the_command_serves_until_it_is_asked_to_stop(tmp_path):
         [".venv/bin/refresh", "api"], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            wait_until(lambda: answered(f"{base}/healthz"), 60, "the API to answer")
+            wait_until(lambda: answered(f"{base}/healthz"), 150, "the API to answer")
             assert answered(f"{base}/api/sources").status_code == 401
             body = answered(f"{base}/api/sources?limit=1", **SHOWN).json()
             assert (body["ok"], body["limit"], len(body["items"])) == (True, 1, 1)
@@ -66,7 +66,7 @@ def test_what_the_api_queues_the_daemon_launches(tmp_path):
         run_id = answer.json()["item"]["run_id"]
         status, tags = wait_until(lambda: served.ended(run_id), 120, "the queued run to end")
         assert (status, tags["refresh/trigger"]) == ("SUCCESS", "manual"), log.read_text()
-        item = wait_until(lambda: (one := answered(path).json()["item"])["last_run_id"] and one, 30, "it to be seen")
+        item = wait_until(lambda: (one := answered(path).json()["item"])["last_run_id"] and one, 90, "it to be seen")
         assert (item["last_run_id"], item["last_outcome"]) == (run_id, "loaded")
         assert served.stop() == []
     assert "Traceback" not in log.read_text()

@@ -72,7 +72,7 @@ def test_what_is_served_loads_ticks_refreshes_cancels_stops_and_remembers(root, 
         everything_is_there(served)
         run_id = served.launch("commodities", "fred_fx", **{"dagster/partition": "DEXUSEU"})
         hanging = served.launch("benin", "hanging")
-        status, tags = wait_until(lambda: served.ended(run_id), 90, "the launched run to end")
+        status, tags = wait_until(lambda: served.ended(run_id), 180, "the launched run to end")
         assert status == "SUCCESS", log.read_text()
         assert {"refresh/source": "fred_fx", "refresh/trigger": "manual"}.items() <= tags.items()
         assert served.materializations("commodities", "fred_fx") == ["DEXUSEU"]
@@ -111,9 +111,9 @@ def everything_is_there(served):
 
 
 def a_cancelled_run_is_told(served, root, sandbox, run_id):
-    assert sandbox.arrived.wait(60)
+    assert sandbox.arrived.wait(150)
     served.ask("mutation ($id: String!) {terminateRun(runId: $id) {__typename}}", id=run_id)
-    status, _ = wait_until(lambda: served.ended(run_id), 60, "the cancelled run to end")
+    status, _ = wait_until(lambda: served.ended(run_id), 150, "the cancelled run to end")
     assert status == "CANCELED"
     [item] = history(root, sandbox, "hanging")
     assert (item["outcome"], item["error_class"], item["run_id"]) == ("failed", "interrupted", run_id)
@@ -125,7 +125,7 @@ def a_run_of_the_command_line_can_be_made_again(served, root, sandbox):
     assert done.returncode == 0, done.stderr
     [item] = json.loads(done.stdout)["items"]
     again = served.again(item["run_id"])
-    status, tags = wait_until(lambda: served.ended(again), 60, "the repeated run to end")
+    status, tags = wait_until(lambda: served.ended(again), 150, "the repeated run to end")
     assert (status, tags["dagster/partition"]) == ("SUCCESS", "DEXBZUS")
 
 

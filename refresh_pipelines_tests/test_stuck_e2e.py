@@ -117,14 +117,14 @@ def place(tmp_path):
 
 def test_whatever_is_stuck_ends_is_told_once_and_the_next_tick_is_right(place):
     wait_until(lambda: place.process_of("killed", 1), 120, f"the first run; see {place.log}")
-    os.kill(wait_until(lambda: place.process_of("stopped", 1), 60, "the run to suspend"), signal.SIGSTOP)
+    os.kill(wait_until(lambda: place.process_of("stopped", 1), 150, "the run to suspend"), signal.SIGSTOP)
     a_command_is_killed(place)
     for number in (1, 2):
-        pid = wait_until(lambda number=number: place.process_of("killed", number), 90, f"try {number}")
+        pid = wait_until(lambda number=number: place.process_of("killed", number), 180, f"try {number}")
         os.kill(pid, signal.SIGKILL)
 
     wait_until(lambda: place.is_over("hung", "transient"), 180, "the hung one to be over")
-    wait_until(lambda: place.is_over("killed", "interrupted"), 90, "what was killed twice to be over")
+    wait_until(lambda: place.is_over("killed", "interrupted"), 180, "what was killed twice to be over")
     wait_until(lambda: place.is_over("command", "interrupted"), 240, "the killed command to be over")
     wait_until(lambda: place.is_over("stopped", "transient"), 180, "what was suspended to be over")
     runs = {name: place.runs(name) for name in place.hangs}
@@ -144,6 +144,6 @@ def a_command_is_killed(place):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: place.hung["command"], 60, "its request")
+    wait_until(lambda: place.hung["command"], 150, "its request")
     process.kill()
     process.wait()

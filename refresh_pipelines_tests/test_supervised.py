@@ -112,7 +112,7 @@ def test_a_service_is_started_once_kept_running_and_stopped_without_losing_a_run
     assert {one["state"] for one in first.values()} == {"running"}
     assert place.refresh("status", code=0).startswith("PROCESS")
     assert "Serving dagster-webserver" in place.refresh("logs", "webserver")
-    wait_until(place.loaded_here, 60, "the location to be loaded")
+    wait_until(place.loaded_here, 150, "the location to be loaded")
 
     a_killed_process_comes_back(place, first["daemon"]["pid"])
     run = place.launch("benin", "quick")
@@ -137,14 +137,14 @@ def a_killed_process_comes_back(place, pid):
         one = place.processes()["daemon"]
         return one["state"] == "running" and one["pid"] != pid
 
-    wait_until(back, 60, "the daemon to come back")
+    wait_until(back, 150, "the daemon to come back")
     assert "exited: daemon" in place.refresh("logs", "supervisor")
 
 
 def test_a_run_that_ends_in_time_is_waited_for(place):
     place.more["REFRESH_STOP_TIMEOUT"] = "90s"
     place.refresh("start")
-    wait_until(place.loaded_here, 60, "the location to be loaded")
+    wait_until(place.loaded_here, 150, "the location to be loaded")
     run = place.launch("benin", "slow")
     wait_until(lambda: any(path.startswith("/slow.") for _, path, *_ in place.upstream.seen), 120, "the slow run")
     stopping = subprocess.Popen(
@@ -163,7 +163,7 @@ def test_what_a_killed_supervisor_leaves_is_told_and_ended(place):
     place.refresh("start")
     pid, left = place.supervisor(), {one["pid"] for one in place.processes().values()}
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: gone(pid), 10, "its death")
+    wait_until(lambda: gone(pid), 60, "its death")
     assert "its supervisor is gone" in place.refresh("status", code=1)
     assert "service-gone" in place.refresh("doctor", code=1)
     assert "what a killed supervisor has left, PID " in place.refresh("start", code=1)
