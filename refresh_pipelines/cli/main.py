@@ -5,6 +5,7 @@ Help is listed from the table here, so that `refresh --help` is as quick as the 
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import sys
 from difflib import get_close_matches
@@ -14,6 +15,11 @@ from typing import NamedTuple
 import click
 
 from refresh_pipelines.errors import RefreshError
+
+# Objects that may be new before cycles are looked for; 700 by default. Half a million that stay are made by importing
+# Dagster, and looking through them again and again is a seventh of the time of `refresh run` (seen: 3.0 and 2.6
+# CPU-seconds).
+_YOUNG = 100_000
 
 
 class Lazy(NamedTuple):
@@ -69,6 +75,7 @@ class LazyGroup(click.Group):
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return None
+        gc.set_threshold(_YOUNG)
         command = getattr(import_module(f"refresh_pipelines.{lazy.module}"), lazy.attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"refresh_pipelines.{lazy.module}:{lazy.attribute} is not a command")
