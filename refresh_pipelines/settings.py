@@ -32,6 +32,8 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 _LOG_FORMATS: Mapping[str, LogFormat] = {"text": "text", "json": "json"}
 _LOG_LEVELS: Mapping[str, LogLevel] = {"debug": "debug", "info": "info", "warning": "warning", "error": "error"}
+Launcher = Literal["default", "prefork"]
+_LAUNCHERS: Mapping[str, Launcher] = {"default": "default", "prefork": "prefork"}
 Choice = TypeVar("Choice", bound=str)
 
 
@@ -66,6 +68,7 @@ class Settings:
         sandbox: whether `upstream` is the bundled sandbox, where a missing key is filled in.
         stop_timeout: how long `refresh stop` waits for runs before it ends them.
         keep_runs: how long runs that have ended are kept; None for ever.
+        launcher: whether runs that Dagster's daemon starts are forked from a process that has loaded everything.
         schedules_enabled: whether schedules and sensors may request runs; what a person starts runs in any case.
         webhooks: where alerts go, by route; `default` is REFRESH_WEBHOOK_URL, `desk` is REFRESH_WEBHOOK_DESK.
         webhook_secret: signs what is posted there.
@@ -87,6 +90,7 @@ class Settings:
     lock_timeout: timedelta = timedelta(minutes=5)
     stop_timeout: timedelta = timedelta(minutes=5)
     keep_runs: timedelta | None = KEEP_RUNS
+    launcher: Launcher = "default"
     schedules_enabled: bool = True
     webhooks: Mapping[str, Webhook] = field(default_factory=dict, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
@@ -121,6 +125,7 @@ class Settings:
             lock_timeout=_duration(env, "REFRESH_LOCK_TIMEOUT", timedelta(minutes=5)),
             stop_timeout=_duration(env, "REFRESH_STOP_TIMEOUT", timedelta(minutes=5)),
             keep_runs=_keep_runs(env, "REFRESH_KEEP_RUNS"),
+            launcher=_one_of(env, "REFRESH_LAUNCHER", _LAUNCHERS, "default"),
             schedules_enabled=_yes(env, "REFRESH_SCHEDULES_ENABLED", True),
             webhooks=_webhooks(env),
             webhook_secret=env.get("REFRESH_WEBHOOK_SECRET") or None,
