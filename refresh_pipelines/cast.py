@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from refresh_pipelines import limits
+from refresh_pipelines.bytewise import Bytes, bytes_of, shortest_longest, trimmed
 from refresh_pipelines.spec import Column
 from refresh_pipelines.zone import instants
 
@@ -76,14 +78,18 @@ def _reads(text: str, column: Column) -> bool:
 
 def _without_missing(text: pa.Array, column: Column) -> pa.Array:
     if column.strip:
-        text = pc.utf8_trim_whitespace(text)
-    codes = pa.array(["", *column.missing], pa.string())
-    return pc.if_else(pc.is_in(text, value_set=codes), pa.scalar(None, pa.string()), text)
+        text = trimmed(text, bytes_of(text))
+    codes = {"", *column.missing}
+    if codes == {""} and shortest_longest(text)[0]:
+        return text
+    missing = pc.is_in(text, value_set=pa.array(sorted(codes), pa.string()))
+    return _where(pc.invert(missing), text) if pc.any(missing).as_py() else text
 
 
 def _typed(text: pa.Array, column: Column) -> pa.Array:
+    seen = bytes_of(text)
     if column.type == "text":
-        return _without_nul(text)
+        return _without_nul(text, seen)
     if column.type == "json":
         return _valid_json(text)
     kind = arrow_type(column.type)
@@ -92,20 +98,28 @@ def _typed(text: pa.Array, column: Column) -> pa.Array:
     if column.format:
         return _strptime(text, column.format, kind)
     if column.type in ("int", "bigint"):
-        # Arrow would also read 0x1f.
-        text = _where(pc.match_substring_regex(text, r"^[+-]?[0-9]+$"), pc.replace_substring_regex(text, r"^\+", ""))
-    if pa.types.is_decimal(kind):
+        return _integers(text, kind, seen)
+    if pa.types.is_decimal(kind) and shortest_longest(text)[1] > _LONGEST_NUMBER:
         # Arrow reads too many digits as some other number, and says nothing.
         text = _where(pc.less_equal(pc.utf8_length(text), _LONGEST_NUMBER), text)
     if column.type in ("date", "timestamp", "timestamptz"):
         text = _after_year_0(text)
     values = _cast(text, kind)
-    return _where(pc.is_finite(values), values) if column.type == "double" else values
+    return _kept(pc.is_finite(values), values) if column.type == "double" else values
+
+
+def _integers(text: pa.Array, kind: pa.DataType, seen: Bytes) -> pa.Array:
+    if seen.of_integers:
+        with suppress(pa.ArrowInvalid):
+            return pc.cast(text, kind)
+    # Arrow would also read 0x1f, and no plus sign.
+    text = _where(pc.match_substring_regex(text, r"^[+-]?[0-9]+$"), pc.replace_substring_regex(text, r"^\+", ""))
+    return _cast(text, kind)
 
 
 def _after_year_0(text: pa.Array) -> pa.Array:
     # Checked on the text, before anything turns the value into a Python one.
-    return _where(pc.invert(pc.starts_with(text, "0000")), text)
+    return _kept(pc.invert(pc.starts_with(text, "0000")), text)
 
 
 def _local(text: pa.Array, column: Column, kind: pa.DataType) -> pa.Array:
@@ -119,6 +133,11 @@ def _local(text: pa.Array, column: Column, kind: pa.DataType) -> pa.Array:
         local = _cast(_where(pc.invert(with_offset), text), naive)
         exact = _cast(_where(with_offset, text), kind) if pc.any(with_offset).as_py() else pa.nulls(len(text), kind)
     return pc.coalesce(exact, instants(local, str(column.timezone), column.ambiguous, column.nonexistent))
+
+
+def _kept(condition: pa.Array, values: pa.Array) -> pa.Array:
+    """Return the values without those that break a condition, which is null where they are; mostly there are none."""
+    return values if pc.all(condition).as_py() else _where(condition, values)
 
 
 def _where(condition: pa.Array, values: pa.Array) -> pa.Array:
@@ -158,9 +177,9 @@ def _plain(text: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(pc.utf8_lower(text), r"(^|[^0-9])0+([0-9])", r"\1\2")
 
 
-def _without_nul(text: pa.Array) -> pa.Array:
+def _without_nul(text: pa.Array, seen: Bytes) -> pa.Array:
     # PostgreSQL cannot store NUL; one rule for every warehouse.
-    return _where(pc.invert(pc.match_substring(text, "\0")), text)
+    return text if seen.least else _where(pc.invert(pc.match_substring(text, "\0")), text)
 
 
 def _valid_json(text: pa.Array) -> pa.Array:

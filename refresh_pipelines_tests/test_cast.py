@@ -339,3 +339,28 @@ def test_length_is_counted_in_characters():
 def test_what_the_rules_let_through_can_be_cast(text, kind):
     if is_value(text, kind):
         assert cast([text], kind)[1] == [False]
+
+
+NEIGHBOURS = ["\u00a0é", "0x1f", "\0", "0" * 90, "0000-01-01", "inf", " ", ""]
+WRITTEN = st.text(st.sampled_from("0123456789+-,./ :TZxe\0\té\u00a0"), max_size=12) | st.sampled_from(
+    ["", "7", "+5", "-0", "007", "1_0", "2024-02-30", "2024-01-01", "2024-01-01 10:00:00", "0000-01-01", "NaN", "1e5"]
+)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "int", "bigint", "double", "decimal(9,2)", "bool", "date", "timestamp", "timestamptz"]
+)
+@given(
+    texts=st.lists(st.none() | WRITTEN, max_size=6), missing=st.sampled_from([("",), ("7", "NaN")]), strip=st.booleans()
+)
+def test_what_a_text_is_read_as_does_not_hang_on_its_neighbours(kind, texts, missing, strip):
+    declared = Column(type=kind, missing=missing, strip=strip)
+    alone = [cast_text(pa.array([text], pa.string()), declared) for text in texts]
+    # A slice of a longer column: its bytes begin and end somewhere within the buffer.
+    together = cast_text(
+        pa.array([*NEIGHBOURS, *texts, *NEIGHBOURS], pa.string()).slice(len(NEIGHBOURS), len(texts)), declared
+    )
+    among = cast_text(pa.array([*texts, *NEIGHBOURS], pa.string()), declared)
+    for at, one in enumerate(alone):
+        for found in (together, among):
+            assert repr([part[at].as_py() for part in found]) == repr([part[0].as_py() for part in one])

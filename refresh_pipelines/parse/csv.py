@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from refresh_pipelines.bytewise import bytes_of, trimmed
 from refresh_pipelines.errors import ContractViolation, UpstreamRefused
 from refresh_pipelines.parse.chosen import Chosen, mask
 from refresh_pipelines.parse.encoding import is_utf8, not_encoded
@@ -79,7 +80,7 @@ def _chosen(
 
 def _without_headers(rows: pa.RecordBatch, form: Format, notes: Notes, numbers: Sequence[int]) -> pa.RecordBatch:
     """Refuse or drop rows that say what the header says; a single column may well hold its own name."""
-    again = pc.equal(pc.utf8_trim_whitespace(rows.column(0)), rows.schema.names[0])
+    again = pc.equal(trimmed(rows.column(0), bytes_of(rows.column(0))), rows.schema.names[0])
     for place, name in enumerate(rows.schema.names):
         if not pc.any(again).as_py():
             return rows
