@@ -194,3 +194,34 @@ def test_a_persons_index_in_the_way_of_a_new_column_is_told_without_a_traceback(
     with pytest.raises(InternalError, match=r"refused a statement.*depend"):
         put([{**A1, "extra": "1"}], wider)
     assert put([A2]).state.counts.updated == 1
+
+
+def test_a_row_that_changes_keeps_what_a_person_wrote_beside_it_and_when_it_was_first_seen(warehouse, put):
+    put([A1, B1, {**B1, "k": "c"}], run_id="one")
+    by_hand(
+        warehouse,
+        'ALTER TABLE raw.mini ADD COLUMN "remark" VARCHAR',
+        "UPDATE raw.mini SET remark = 'of ' || k",
+        "UPDATE raw.mini SET _first_seen_at = NULL WHERE k = 'c'",
+    )
+    merged = put([A2, {**B1, "k": "c", "n": "9"}, {**A1, "k": "d"}], run_id="two", at=LATER)
+    assert (merged.state.counts.added, merged.state.counts.updated, merged.table_rows) == (1, 2, 4)
+    assert held(warehouse, "mini") == [
+        ("a", 2, None, "mini", None, NOW, LATER, "two", "of a"),
+        ("b", 1, None, "mini", None, NOW, NOW, "one", "of b"),
+        ("c", 9, None, "mini", None, None, LATER, "two", "of c"),
+        ("d", 1, None, "mini", None, LATER, LATER, "two", None),
+    ]
+
+
+def test_commits_of_one_transaction_build_on_each_other(warehouse, tmp_path):
+    first = commit_of(SPEC, [A1, B1], tmp_path / "one", "p", run_id="one")
+    second = commit_of(SPEC, [A2, {**B1, "k": "c"}], tmp_path / "two", "q", run_id="two", at=LATER)
+    third = commit_of(SPEC, [A1, B1], tmp_path / "three", "r", run_id="three", at=LATER)
+    counts = [merged.state.counts for merged in warehouse.commit_all([first, second, third])]
+    assert [(one.added, one.updated, one.unchanged) for one in counts] == [(2, 0, 0), (1, 1, 0), (0, 1, 1)]
+    assert held(warehouse, "mini") == [
+        ("a", 1, None, "mini", "r", NOW, LATER, "three"),
+        ("b", 1, None, "mini", "p", NOW, NOW, "one"),
+        ("c", 1, None, "mini", "q", LATER, LATER, "two"),
+    ]

@@ -22,7 +22,8 @@ from refresh_pipelines.warehouse.lock import held
 
 BLOCK = 1 << 20
 PART = ".part"
-_LEVEL = 3
+# On a million rows of CSV the third level took twice the time of this one, and saved two hundredths of the bytes.
+_LEVEL = 1
 # Nobody holds the lock for longer than it takes to rename files or to write a line.
 _PATIENCE = 60.0
 _LOCK = ".lock"

@@ -33,6 +33,7 @@ class Dialect:
         unique: whether a table has an index over its merge key, which also keeps people from doubling keys.
         stage: puts staged rows where statements find them as `staged`, until the block ends, and the keys of rejected
             ones, where there are any, as `rejects`. A column that the file has not is null.
+        moves: whether a changed row is deleted and inserted anew, which costs less there than to update it in place.
         fill: appends rows to a table: its quoted name, the quoted names of columns, and the rows.
     """
 
@@ -46,6 +47,7 @@ class Dialect:
     stage: Callable[[Connection, SourceSpec, Staged], AbstractContextManager[None]]
     fill: Callable[[Connection, str, str, pa.Table], None]
     replaces: bool = True
+    moves: bool = False
 
     def type(self, declared: str) -> str:
         """Return the type of a declared type, as the database itself writes it."""
@@ -114,6 +116,7 @@ DUCKDB = Dialect(
     unique=False,
     stage=_registered,
     fill=_appended,
+    moves=True,
 )
 
 

@@ -12,6 +12,7 @@ from refresh_pipelines.warehouse.base import Commit, Merged
 from refresh_pipelines.warehouse.dialect import dialect_of
 from refresh_pipelines.warehouse.history import Keeper, instant_after, keeper_of
 from refresh_pipelines.warehouse.modes import Change, change, refuse
+from refresh_pipelines.warehouse.moving import MovingStatements
 from refresh_pipelines.warehouse.state import exists
 from refresh_pipelines.warehouse.statements import Statements
 from refresh_pipelines.warehouse.tables import ensure_table
@@ -50,7 +51,8 @@ def merge(connection: Connection, commit: Commit, wait: float, place: Place | No
         at = instant_after(connection, spec.raw_table, commit.state.committed_at)
         commit = replace(commit, state=replace(commit.state, committed_at=at))
     with dialect_of(connection).stage(connection, spec, staged):
-        step = Statements(connection, commit, place.table, place.keeper)
+        how = MovingStatements if dialect_of(connection).moves else Statements
+        step = how(connection, commit, place.table, place.keeper)
         refuse(step)
         done = change(step, commit)
     counts = _counts(spec, commit, done)

@@ -108,5 +108,5 @@ def change(step: Statements, commit: Commit) -> Change:
         if differing:
             notes.append(f"{differing} known rows differ in the payload and stay as they were (load.mode: append)")
         return Change(step.insert_new(), 0, deleted, notes=tuple(notes))
-    updated = step.update_changed()
-    return Change(step.insert_new(), updated, deleted, bool(out.held), tuple(notes))
+    added, updated = step.upsert()
+    return Change(added, updated, deleted, bool(out.held), tuple(notes))

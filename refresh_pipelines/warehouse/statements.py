@@ -29,7 +29,7 @@ class Statements:
         self.spec: SourceSpec = commit.spec
         self.partition, self.state = commit.partition, commit.state
         self.same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self.spec.merge_key)
-        self._rejected = commit.staged.rejects is not None
+        self.rows, self._rejected = commit.staged.rows, commit.staged.rejects is not None
 
     def named(self, statement: str, keys: object = ()) -> dict[str, object]:
         """Return what the places of a statement stand for, and no others: DuckDB would refuse them."""
@@ -169,8 +169,15 @@ class Statements:
         deleted = self._run(f"DELETE FROM {self.table} AS t WHERE {condition}", keys)  # noqa: S608 - own conditions
         return self._agreed(deleted, kept)
 
-    def update_changed(self) -> int:
-        """Update rows whose values differ; a change of volatile columns alone is none."""
+    def upsert(self) -> tuple[int, int]:
+        """Update rows whose values differ and insert those that are new; return how many were new, and how many not.
+
+        A change of volatile columns alone is none.
+        """
+        updated = self._update_changed()
+        return self.insert_new(), updated
+
+    def _update_changed(self) -> int:
         if not self.compared:
             return 0
         values = [name for name in self.spec.columns if name not in self.spec.merge_key]
@@ -184,11 +191,15 @@ class Statements:
 
     def insert_new(self) -> int:
         """Insert rows whose key is not in the table."""
+        return self._insert(self.new)
+
+    def _insert(self, condition: str) -> int:
+        """Insert the staged rows under a condition on `s`."""
         names = columns(tuple(self.spec.columns))
         return self._run(
             f"INSERT INTO {self.table} ({names}, _source, _partition, _first_seen_at, _updated_at, _run_id)"  # noqa: S608
             f" SELECT {columns(tuple(self.spec.columns), 's.')}, $source, $partition, $now, $now, $run"
-            f" FROM staged s WHERE {self.new}"
+            f" FROM staged s WHERE {condition}"
         )
 
     def _keep(self, rows: str, ended: Literal["update", "delete"], keys: Sequence[str] = ()) -> int | None:
