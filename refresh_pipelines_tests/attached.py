@@ -53,11 +53,11 @@ class Attached:
 class AttachedWarehouse(DuckDBWarehouse):
     """A warehouse that is quickly opened; what cannot be attached is opened as ever, and says what is wrong."""
 
-    def _connect(self, read_only, patience):
+    def _connect(self, read_only, patience, *, own):
         try:
             return Attached(self.path, read_only=read_only), 0.0
         except duckdb.Error:
-            return super()._connect(read_only, patience)
+            return super()._connect(read_only, patience, own=own)
 
     def _create(self):
         new = self.path.with_name(self.path.name + ".new")

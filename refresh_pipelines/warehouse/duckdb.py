@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -19,12 +19,15 @@ from refresh_pipelines.limit import interruptible
 from refresh_pipelines.sql import Connection, first_row, quote, told
 from refresh_pipelines.warehouse.asof import Past, look_back
 from refresh_pipelines.warehouse.base import AsOf, Commit, Merged
+from refresh_pipelines.warehouse.host import Attached, forget
 from refresh_pipelines.warehouse.lock import held
 from refresh_pipelines.warehouse.select import write_result
 from refresh_pipelines.warehouse.state import ensure_state_tables
 from refresh_pipelines.warehouse.store import Found, SqlWarehouse
 
-_HELD = re.compile(r"Could not set lock on file|different configuration than existing connections")
+_HELD = re.compile(
+    r"Could not set lock on file|different configuration than existing connections|Unique file handle conflict"
+)
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<holder>.*?PID \d+\)?)")
 # DuckDB takes `raw.x` for a table of the catalogue that is named after the file.
 _SCHEMAS = ("raw", "refresh", "history", "quarantine")
@@ -46,7 +49,7 @@ class DuckDBWarehouse(SqlWarehouse):
     def _look(self, ask: Callable[[Connection], Found], nothing: Found) -> tuple[Found, float]:
         if not self.path.exists():
             return nothing, 0.0
-        with self._open(read_only=True) as (connection, wait), told(f"the warehouse {self.path.name}"):
+        with self._open(read_only=True, own=False) as (connection, wait), told(f"the warehouse {self.path.name}"):
             return ask(connection), wait
 
     @contextmanager
@@ -116,7 +119,7 @@ class DuckDBWarehouse(SqlWarehouse):
     @contextmanager
     def _writing(self, tables: Collection[str] | None) -> Iterator[tuple[Connection, float]]:  # noqa: ARG002 - one writer
         with (
-            self._open() as (connection, wait),
+            self._open(own=False) as (connection, wait),
             told(f"the warehouse {self.path.name}"),
             _transaction(connection),
         ):
@@ -124,8 +127,13 @@ class DuckDBWarehouse(SqlWarehouse):
             yield connection, wait
 
     @contextmanager
-    def _open(self, *, read_only: bool = False) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
-        """Yield a connection and the seconds waited for it, not counting the opening itself."""
+    def _open(self, *, read_only: bool = False, own: bool = True) -> Iterator[tuple[duckdb.DuckDBPyConnection, float]]:
+        """Yield a connection and the seconds waited for it, not counting the opening itself.
+
+        Args:
+            read_only: whether nothing can be written.
+            own: whether to a DuckDB of its own, as statements need that a person wrote: they may change its settings.
+        """
         if self.path.stem.lower() in _SCHEMAS:
             raise InternalError(
                 f"the warehouse cannot be named {self.path.name}",
@@ -136,8 +144,8 @@ class DuckDBWarehouse(SqlWarehouse):
         with held(lock, self.lock_timeout, f"the warehouse {self.path.name}") as wait:
             if not self.path.exists():
                 self._create()
-            connection, longer = self._connect(read_only, self.lock_timeout - wait)
-            with connection, interruptible(connection.interrupt):
+            opened, longer = self._connect(read_only, self.lock_timeout - wait, own=own)
+            with opened as connection, interruptible(connection.interrupt):
                 connection.execute("SET TimeZone = 'UTC'")
                 yield connection, wait + longer
 
@@ -149,18 +157,31 @@ class DuckDBWarehouse(SqlWarehouse):
             duckdb.connect(str(new)).close()
         new.replace(self.path)
 
-    def _connect(self, read_only: bool, patience: float) -> tuple[duckdb.DuckDBPyConnection, float]:
+    def _connect(
+        self, read_only: bool, patience: float, *, own: bool
+    ) -> tuple[AbstractContextManager[duckdb.DuckDBPyConnection], float]:
         begun = time.monotonic()
         while True:
             waited = time.monotonic() - begun
             try:
-                return duckdb.connect(str(self.path), read_only=read_only), waited
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                return self._opened(read_only, own=own), waited
+            except duckdb.Error as error:
                 if not _HELD.search(str(error)):
                     raise self._unusable(error) from error
                 if waited >= patience:
                     raise self._busy(error) from error
             time.sleep(_POLL)
+
+    def _opened(self, read_only: bool, *, own: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        if not own:
+            try:
+                return Attached(self.path, read_only=read_only)
+            except duckdb.Error as error:
+                if _HELD.search(str(error)):
+                    raise
+                # What cannot be attached may be opened, or says better what is wrong with it.
+                forget()
+        return duckdb.connect(str(self.path), read_only=read_only)
 
     def _busy(self, error: duckdb.Error) -> WarehouseBusy:
         found = _HOLDER.search(str(error))
