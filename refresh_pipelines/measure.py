@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import ContractViolation
@@ -95,6 +96,8 @@ def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequen
 
 def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequence[str], path: Path) -> int:
     """Make the rows unique by merge key and return how many were dropped for it."""
+    if _ascends(path, key):
+        return 0
     columns = ", ".join(quote(name) for name in key)
     counted = f"SELECT count(*), coalesce(sum(rows), 0) FROM (SELECT count(*) AS rows FROM staged GROUP BY {columns})"  # noqa: S608 - quoted identifiers
     keys, rows = (first_row(connection, counted) or (0, 0)) if key else (0, 0)
@@ -114,6 +117,32 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequ
     with pa.memory_map(str(path)) as source:
         connection.register("staged", pa.ipc.open_file(source).read_all())
     return int(rows) - int(keys)
+
+
+def _ascends(path: Path, key: Sequence[str]) -> bool:
+    """Whether each row's key is greater than that of the row before, as in most exports: then no key comes twice."""
+    if not key:
+        return False
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        last: pa.RecordBatch | None = None
+        for place in range(reader.num_record_batches):
+            batch = reader.get_batch(place).select(list(key))
+            if not batch.num_rows:
+                continue
+            pairs = [(batch.slice(0, batch.num_rows - 1), batch.slice(1))]
+            pairs += [(last, batch.slice(0, 1))] if last is not None else []
+            if not all(_less(one, other) for one, other in pairs):
+                return False
+            last = batch.slice(batch.num_rows - 1)
+    return True
+
+
+def _less(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:
+    """Whether each row of one batch comes before that of the other, column by column; a null comes nowhere."""
+    before = pa.repeat(pa.scalar(False), one.num_rows)
+    for left, right in zip(reversed(one.columns), reversed(other.columns), strict=True):
+        before = pc.or_(pc.less(left, right), pc.and_(pc.equal(left, right), before))
+    return bool(pc.all(before, skip_nulls=False).as_py())
 
 
 def _last_values(

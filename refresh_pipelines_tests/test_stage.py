@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import ContractViolation
-from refresh_pipelines.measure import calculator
+from refresh_pipelines.measure import calculator, measure
 from refresh_pipelines_tests.workbench import spec_of, staged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -227,3 +227,25 @@ def test_a_forked_child_calculates_for_itself_and_ends(tmp_path):
     command = [sys.executable, str(script)]
     done = subprocess.run(command, check=False, cwd=tmp_path, env=environ, timeout=60, capture_output=True)
     assert done.returncode == 7
+
+
+KEYS = st.tuples(st.sampled_from(["a", "ab", "b", "é"]), st.integers(0, 2), st.booleans())
+
+
+@given(st.lists(st.lists(KEYS, max_size=4), max_size=4), st.booleans())
+def test_each_key_is_counted_once_however_the_rows_lie(batches, in_order):
+    if in_order:
+        every = sorted(key for batch in batches for key in batch)
+        batches = [[every.pop(0) for _ in batch] for batch in batches]
+    columns = {"k": {"type": "text"}, "n": {"type": "int"}, "f": {"type": "bool"}}
+    spec = spec_of(columns=columns, merge_key=["k", "n", "f"])
+    schema = staged_schema(spec)
+    with tempfile.TemporaryDirectory() as folder, calculator(Path(folder) / "spill") as connection:
+        path = Path(folder) / "rows.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                rows = [dict(zip(columns, key, strict=True)) for key in batch]
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+        unique = measure(connection, spec, spec.merge_key, path)
+    keys = [key for batch in batches for key in batch]
+    assert (unique.rows, unique.duplicates) == (len(set(keys)), len(keys) - len(set(keys)))
