@@ -16,6 +16,7 @@ from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, columns, quote
 from refresh_pipelines.stage import Staged
 from refresh_pipelines.warehouse.dialect import DUCKDB, Dialect
+from refresh_pipelines.warehouse.postgres_binary import binary_blocks
 from refresh_pipelines.warehouse.postgres_link import Link
 
 _COLUMNS = """(
@@ -74,8 +75,9 @@ def _copy_into(
     """Make a temporary table and fill those of its columns that are named."""
     declared = ", ".join(f"{quote(name)} {kind}" for name, kind in kinds.items())
     link.execute(f"CREATE TEMPORARY TABLE {quote(table)} ({declared}) ON COMMIT DROP")
-    statement = f"COPY pg_temp.{quote(table)} ({columns(tuple(names))}) FROM STDIN (FORMAT csv)"
-    link.copy_in(statement, csv_blocks(batches))
+    statement = f"COPY pg_temp.{quote(table)} ({columns(tuple(names))}) FROM STDIN (FORMAT binary)"
+    json = frozenset(name for name in names if kinds[name] == POSTGRES.type("json"))
+    link.copy_in(statement, binary_blocks(batches, json))
 
 
 def _appended(connection: Connection, table: str, names: str, rows: pa.Table) -> None:
