@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refresh_pipelines.arrowfile import ArrowFile
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.errors import ContractViolation
 from refresh_pipelines.spec import SourceSpec
@@ -84,13 +85,12 @@ def measure(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequen
     Raises:
         ContractViolation: rows with one key differ, or are repeated at all under `duplicates: refuse`.
     """
-    with pa.memory_map(str(path)) as source:
-        connection.register("staged", pa.ipc.open_file(source).read_all())
-        try:
-            duplicates = _collapse(connection, spec, key, path)
-            rows, content_hash = _hash(connection, spec)
-        finally:
-            connection.unregister("staged")
+    connection.register("staged", ArrowFile(path, staged_schema(spec)))
+    try:
+        duplicates = _collapse(connection, spec, key, path)
+        rows, content_hash = _hash(connection, spec)
+    finally:
+        connection.unregister("staged")
     return Unique(rows, duplicates, content_hash)
 
 
@@ -114,8 +114,6 @@ def _collapse(connection: duckdb.DuckDBPyConnection, spec: SourceSpec, key: Sequ
         for batch in unique:
             writer.write_batch(batch.cast(schema))
     replacement.replace(path)
-    with pa.memory_map(str(path)) as source:
-        connection.register("staged", pa.ipc.open_file(source).read_all())
     return int(rows) - int(keys)
 
 
@@ -123,7 +121,7 @@ def _ascends(path: Path, key: Sequence[str]) -> bool:
     """Whether each row's key is greater than that of the row before, as in most exports: then no key comes twice."""
     if not key:
         return False
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
         last: pa.RecordBatch | None = None
         for place in range(reader.num_record_batches):
             batch = reader.get_batch(place).select(list(key))

@@ -84,6 +84,8 @@ def stage(spec: SourceSpec, payloads: Iterable[Path | Part], window: Window, pat
             merge key differ (or are repeated at all under `duplicates: refuse`).
     """
     contract, rejects = accept(spec, payloads, window, path, notes)
+    # What reading has needed goes back to the system before anything else asks for as much.
+    pa.default_memory_pool().release_unused()
     with calculator(path.with_suffix(".spill")) as connection:
         unique = measure(connection, contract.spec, contract.key, path)
     return Staged(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from refresh_pipelines.arrowfile import ArrowFile
 from refresh_pipelines.contract import staged_schema
 from refresh_pipelines.rejects import read_rejects
-from refresh_pipelines.rowfile import fitted
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, columns, quote
 from refresh_pipelines.stage import Staged
@@ -67,7 +67,7 @@ class Dialect:
 @contextmanager
 def _registered(connection: Connection, spec: SourceSpec, staged: Staged) -> Iterator[None]:
     register, unregister = (getattr(connection, name) for name in ("register", "unregister"))
-    register("staged", _whole(staged.table(), spec))
+    register("staged", ArrowFile(staged.path, staged_schema(spec)))
     rejects = read_rejects(staged.rejects)
     if rejects is not None:
         register("rejects", rejects)
@@ -78,14 +78,6 @@ def _registered(connection: Connection, spec: SourceSpec, staged: Staged) -> Ite
         with suppress(duckdb.Error):
             unregister("staged")
             unregister("rejects")
-
-
-def _whole(rows: pa.Table, spec: SourceSpec) -> pa.Table:
-    """Return rows with all columns of a source; those that an earlier payload has made are null."""
-    if len(spec.columns) == rows.num_columns:
-        return rows
-    schema = staged_schema(spec)
-    return pa.Table.from_batches([fitted(batch, schema) for batch in rows.to_batches()], schema)
 
 
 def _appended(connection: Connection, table: str, names: str, rows: pa.Table) -> None:
