@@ -1,8 +1,6 @@
-"""An Arrow file as a relation of DuckDB: whole in every scan, and never a part of the process's memory."""
+"""An Arrow file as a relation of DuckDB: whole in every scan."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -44,18 +42,3 @@ def test_columns_that_the_file_has_not_are_null(path):
             (None, None, "b"),
             (3, None, "c"),
         ]
-
-
-def test_no_page_of_the_file_is_mapped_while_it_is_scanned(path):
-    def mapped():
-        with Path("/proc/self/maps").open() as maps:
-            return any(str(path) in line for line in maps)
-
-    with duckdb.connect() as connection:
-        connection.register("staged", ArrowFile(path, ROWS.schema))
-        result = connection.execute("SELECT * FROM staged")
-        assert len(result.fetchmany(1)) == 1
-        assert not mapped()
-        with pa.memory_map(str(path)):
-            assert mapped()
-        result.fetchall()

@@ -7,7 +7,6 @@ writes every touched row group anew, of a delete only which rows are gone.
 
 from __future__ import annotations
 
-from refresh_pipelines.errors import InternalError
 from refresh_pipelines.sql import columns, first_row, quote
 from refresh_pipelines.warehouse.state import columns_of
 from refresh_pipelines.warehouse.statements import Statements
@@ -30,12 +29,12 @@ class MovingStatements(Statements):
             self._insert_staged()
         else:
             self._remove(updated)
-            self._insert_found(others, changes)
+            self._insert_changes(others, changes)
         # After an error it goes with the transaction.
         self.connection.execute(f"DROP TABLE {_CHANGES}")
         return changes - updated, updated
 
-    def _insert_found(self, others: tuple[str, ...], changes: int) -> None:
+    def _insert_changes(self, others: tuple[str, ...], changes: int) -> None:
         """Insert the rows that are new, and those that were removed as they are now."""
         names = (*self.spec.columns, *LOAD_COLUMNS, *others)
         values = [
@@ -81,14 +80,3 @@ class MovingStatements(Statements):
         inserted = self._insert("true")
         self._require(inserted, self.rows)
         return inserted
-
-    def _same(self, one: str, other: str) -> str:
-        return " AND ".join(f"{one}.{quote(name)} = {other}.{quote(name)}" for name in self.spec.merge_key)
-
-    def _require(self, touched: int, expected: int) -> None:
-        if touched != expected:
-            raise InternalError(
-                f"a merge into raw.{self.spec.raw_table} touched {touched} rows in place of {expected}",
-                todo="Nothing was loaded. If somebody wrote into the table by hand, remove rows with equal "
-                f"({', '.join(self.spec.merge_key)}); otherwise please report it.",
-            )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from refresh_pipelines.drop.ledger import FileEntry
-from refresh_pipelines.errors import ContractViolation
+from refresh_pipelines.errors import ContractViolation, InternalError
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.sql import Connection, columns, first_row, quote
 from refresh_pipelines.warehouse.base import Commit
@@ -28,7 +28,7 @@ class Statements:
         self.connection, self.table, self.keeper = connection, table, keeper
         self.spec: SourceSpec = commit.spec
         self.partition, self.state = commit.partition, commit.state
-        self.same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in self.spec.merge_key)
+        self.same_key = self._same("t", "s")
         self.rows, self._rejected = commit.staged.rows, commit.staged.rejects is not None
 
     def named(self, statement: str, keys: object = ()) -> dict[str, object]:
@@ -71,8 +71,7 @@ class Statements:
         unknown = f"NOT EXISTS (SELECT 1 FROM staged s WHERE {self.same_key})"  # noqa: S608 - quoted identifiers
         if not self._rejected:
             return unknown
-        same = " AND ".join(f"t.{quote(name)} = r.{quote(name)}" for name in self.spec.merge_key)
-        return f"{unknown} AND NOT EXISTS (SELECT 1 FROM rejects r WHERE {same})"  # noqa: S608 - quoted identifiers
+        return f"{unknown} AND NOT EXISTS (SELECT 1 FROM rejects r WHERE {self._same('t', 'r')})"  # noqa: S608 - quoted identifiers
 
     def vanished(self, *, everywhere: bool) -> str:
         """Return the condition on `t` for rows of the source that are no longer staged.
@@ -172,20 +171,47 @@ class Statements:
     def upsert(self) -> tuple[int, int]:
         """Update rows whose values differ and insert those that are new; return how many were new, and how many not.
 
-        A change of volatile columns alone is none.
+        A change of volatile columns alone is none. One join with the table says which rows these are; the two of an
+        update and an insert took half as long again. This is PostgreSQL's way; for DuckDB's see `moving`.
         """
+        if not self._exist(self.table):
+            return self._insert("true"), 0
+        first = quote(self.spec.merge_key[0])
+        differs = f"({self.outdated})" if self.compared else "false"
+        statement = (
+            f"CREATE TEMPORARY TABLE _changes ON COMMIT DROP AS SELECT {columns(self.spec.merge_key, 's.')},"  # noqa: S608
+            f" t.{first} IS NOT NULL AS _known FROM staged s LEFT JOIN {self.table} t ON {self.same_key}"
+            f" WHERE t.{first} IS NULL OR {differs}"
+        )
+        self._run(statement)
+        self.connection.execute("ANALYZE pg_temp._changes")
         updated = self._update_changed()
-        return self.insert_new(), updated
+        added = self._insert_found()
+        self.connection.execute("DROP TABLE pg_temp._changes")
+        return added, updated
+
+    def _insert_found(self) -> int:
+        nulls = " OR ".join(f"{quote(name)} IS NULL" for name in self.spec.merge_key)
+        if self._exist(f"pg_temp._changes WHERE {nulls}"):
+            return self._insert(self.new)  # which the database refuses
+        found = self._same("c", "s")
+        added = self._insert(f"EXISTS (SELECT 1 FROM pg_temp._changes c WHERE NOT c._known AND {found})")  # noqa: S608
+        self._require(added, self._run("SELECT count(*) FROM pg_temp._changes WHERE NOT _known"))
+        return added
+
+    def _exist(self, rows: str) -> bool:
+        return first_row(self.connection, f"SELECT 1 FROM {rows} LIMIT 1") is not None  # noqa: S608 - own names
 
     def _update_changed(self) -> int:
-        if not self.compared:
-            return 0
         values = [name for name in self.spec.columns if name not in self.spec.merge_key]
+        if not self.compared or not self._exist("pg_temp._changes WHERE _known"):
+            return 0
         assignments = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in values)
-        kept = self._keep(f"{self.table} AS t, staged s WHERE {self.outdated}", "update")
+        found = f"staged s JOIN pg_temp._changes c ON {self._same('c', 's')} AND c._known"
+        kept = self._keep(f"{self.table} AS t, {found} WHERE {self.outdated}", "update")
         updated = self._run(
             f"UPDATE {self.table} AS t SET {assignments}, _partition = $partition, _updated_at = $now, _run_id = $run"  # noqa: S608
-            f" FROM staged s WHERE {self.outdated}"
+            f" FROM {found} WHERE {self.outdated}"
         )
         return self._agreed(updated, kept)
 
@@ -213,3 +239,14 @@ class Statements:
     def _run(self, statement: str, keys: Sequence[str] = ()) -> int:
         row = first_row(self.connection, statement, self.named(statement, list(keys)))
         return int(row[0]) if row else 0
+
+    def _require(self, touched: int, expected: int) -> None:
+        if touched != expected:
+            raise InternalError(
+                f"a merge into raw.{self.spec.raw_table} touched {touched} rows in place of {expected}",
+                todo="Nothing was loaded. If somebody wrote into the table by hand, remove rows with equal "
+                f"({', '.join(self.spec.merge_key)}); otherwise please report it.",
+            )
+
+    def _same(self, one: str, other: str) -> str:
+        return " AND ".join(f"{one}.{quote(name)} = {other}.{quote(name)}" for name in self.spec.merge_key)
