@@ -275,7 +275,7 @@ class InMemory(DuckDBWarehouse):
         self.connection.execute("SET TimeZone = 'UTC'")
 
     @contextmanager
-    def _open(self, *, read_only=False):
+    def _open(self, *, read_only=False, own=True):
         yield self.connection, 0.0
 
 
