@@ -8,10 +8,12 @@ VENV := .venv/.complete
 # Beside what runs: tests, lint, types. Apart, because they are half of the packages and a first `make run` needs none.
 DEV := .venv/.complete-dev
 PROFILED := $(if $(filter postgres,$(PROFILE)),.venv/.complete-postgres)
+# What `make bench` compares with, in an environment of its own.
+PEERS := .venv-peers/.complete
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test cover e2e check lock clean
+.PHONY: help run up test cover e2e check bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,11 +41,19 @@ check: $(DEV) ## lint, format, types, import layers and the catalogue
 	@$(BIN)/lint-imports
 	@$(BIN)/refresh check
 
+# About an hour on two cores that do nothing else; ONLY=load,cold and ROUNDS=3 narrow it. Misses are no errors.
+bench: $(DEV) $(PEERS) ## measure speed against peers, about an hour (ONLY=load,cold ROUNDS=3); table in benchmarks/results
+	@$(BIN)/python -m benchmarks.bench --only "$(ONLY)" --rounds $(or $(ROUNDS),5)
+
 lock: ## pin all dependencies anew in requirements.lock (needs uv; ARGS=--upgrade moves every pin)
 	@deploy/lock.sh $(ARGS)
 
+$(PEERS): benchmarks/peers/requirements.txt deploy/venv-peers.sh
+	@PYTHON="$(PYTHON)" deploy/venv-peers.sh
+	@touch $@
+
 clean: ## remove .venv and caches; data/ stays
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
+	@rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* build *.egg-info
 	@find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
 
 # The stamps are written last, so that an interrupted installation is taken up again by the next make.
