@@ -25,7 +25,6 @@ from typing import Any
 from benchmarks.machine import machine, stolen_seconds, versions
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = ROOT / ".venv-peers"
 PEER_SCRIPTS = ROOT / "benchmarks" / "peers"
 OWN = "refresh_pipelines"
 # A process that hangs is a failed row, not a session that never ends.
@@ -89,7 +88,7 @@ class Session:
     def __init__(self, path: Path, rounds: int = 5, *, quick: bool = False) -> None:
         self.path, self.rounds, self.quick = path, rounds, quick
         self.begun_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.machine, self.versions, self.notes = machine(), versions(PEERS), dict[str, str]()
+        self.machine, self.versions, self.notes = machine(), versions(peers()), dict[str, str]()
         self.works: dict[str, dict[str, Series]] = {}
         self._stolen, self._clock = stolen_seconds(), time.monotonic()
 
@@ -193,7 +192,7 @@ def weighed(
     process.returncode = code  # so that its destructor does not wait for a process that is gone
     if code:
         told = (errors.strip() or said.strip()).splitlines()
-        raise BenchError(f"{Path(command[0]).name} ended with {code}: {' / '.join(told[-3:])[-300:]}")
+        raise BenchError(f"{Path(command[0]).name} ended with {code}: {''.join(told[-1:])[:200]}")
     # Without a peak of memory: what the kernel says of an ended process includes the program it was forked from.
     return said, Sample(wall, wall, usage.ru_utime + usage.ru_stime)
 
@@ -238,11 +237,16 @@ def clean(env: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**found, **quiet, **(env or {})}
 
 
+def peers() -> Path:
+    """Return the peers' environment, of which BENCH_PEERS names another one."""
+    return Path(os.environ.get("BENCH_PEERS") or ROOT / ".venv-peers")
+
+
 def peer(name: str) -> Path:
     """Return a program of the peers' environment. Raises BenchError where it is not installed."""
-    path = PEERS / "bin" / name
+    path = peers() / "bin" / name
     if not path.exists():
-        raise BenchError(f"{name} is not installed in {PEERS.name}: `make bench` makes it")
+        raise BenchError(f"{name} is not installed in {peers().name}: `make bench` makes it")
     return path
 
 

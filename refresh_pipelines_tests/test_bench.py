@@ -190,6 +190,18 @@ def test_a_script_that_gives_none_is_a_failure_with_its_reason(tmp_path, text, w
         bench.scripted(session(tmp_path), "due", script(tmp_path, text))
 
 
+def test_the_targets_of_a_module_that_fails_have_failed_for_its_reason(tmp_path):
+    kept = session(tmp_path)
+
+    def broken():
+        raise BenchError("the disk is full")
+
+    bench.attempt(kept, "due", broken)
+    verdicts = [check.judge(kept.works) for target in TARGETS if target.only == "due" for check in target.checks]
+    assert {verdict.state for verdict in verdicts} == {FAILED}
+    assert all("the disk is full" in verdict.measured for verdict in verdicts)
+
+
 def test_a_word_that_names_no_module_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench.main(["--only", "loud", "--results", str(tmp_path)])
@@ -197,7 +209,7 @@ def test_a_word_that_names_no_module_is_refused(tmp_path, capsys):
 
 
 def test_a_quick_session_loads_and_shows_a_missing_peer_as_failed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(harness, "PEERS", tmp_path / "nowhere")
+    monkeypatch.setenv("BENCH_PEERS", str(tmp_path / "nowhere"))
     bench.main(["--only", "load", "--rounds", "1", "--quick", "--results", str(tmp_path)])
     document = json.loads((tmp_path / "latest.json").read_text())
     works = read_series(document)
