@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks import cold, load, load_postgres, memory
+from benchmarks import cold, drain, idle, launched, load, load_postgres, memory
 from benchmarks.harness import PATIENCE, ROOT, BenchError, Sample, Session, clean, say
 from benchmarks.plot import draw
 from benchmarks.report import render
@@ -31,11 +31,16 @@ OWN_MODULES: dict[str, Callable[[Session, Path], None]] = {
     "load": load.measure,
     "cold": cold.measure,
     "memory": memory.measure,
+    "launched": launched.measure,
+    "drain": drain.measure,
+    "idle": idle.measure,
     "load_postgres": load_postgres.measure,
 }
 # Scripts beside this one that measure what has no peer; see `scripted`.
-SCRIPTS = ("due", "herd", "creation", "reads", "soak")
-NAMES = (*OWN_MODULES, *SCRIPTS)
+SCRIPTS = ("due", "herd", "creation", "reads")
+# Hours: measured only where they are asked for.
+LONG = ("soak",)
+NAMES = (*OWN_MODULES, *SCRIPTS, *LONG)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -46,7 +51,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it works, not how fast it is")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(words)
-    chosen = [name for name in given.only.replace(" ", "").split(",") if name] or list(NAMES)
+    chosen = [name for name in given.only.replace(" ", "").split(",") if name] or [*OWN_MODULES, *SCRIPTS]
     unknown = sorted(set(chosen) - set(NAMES))
     if unknown:
         parser.error(f"--only {','.join(unknown)}: expected some of {', '.join(NAMES)}")

@@ -11,13 +11,17 @@ import xml.etree.ElementTree as ET
 import pyarrow.csv as pacsv
 import pytest
 import requests
+import yaml
 
 from benchmarks import bench, harness, payloads
+from benchmarks.drain import sources_of
 from benchmarks.harness import OWN, BenchError, Sample, Series, Session, ratio, read_series
+from benchmarks.place import DEFAULT, Place
 from benchmarks.plot import draw
 from benchmarks.report import render
 from benchmarks.serving import served
 from benchmarks.targets import ABSENT, FAILED, MET, MISSED, TARGETS, Check, shown_value
+from refresh_pipelines.catalogue import load_catalogue
 
 
 def series(*values, unit="s", failure=None):
@@ -91,14 +95,14 @@ def test_numbers_have_three_digits(value, unit, text):
     assert shown_value(value, unit) == text
 
 
-def test_every_row_of_the_promise_has_checks():
+def test_every_row_of_the_promise_has_checks_and_a_module_that_measures_it():
     rows = [target.row for target in TARGETS]
     for part in (
         "1M rows CSV, initial, warm", "no validator", "304", "PostgreSQL", "10M-row", "scheduled run", "cold, 10k",
         "drained per minute", "due in one minute, requested", "nothing lost", "idle", "1 GB",
     ):  # fmt: skip
         assert any(part in row for row in rows), part
-    assert all(target.checks for target in TARGETS)
+    assert all(target.checks and target.only in bench.NAMES for target in TARGETS)
 
 
 def test_the_table_shows_every_target_also_those_that_failed_or_were_not_measured(tmp_path):
@@ -164,6 +168,14 @@ def test_files_are_served_with_and_without_validators(tmp_path):
         again = requests.get(f"{base}/etag/a.csv", headers={"If-None-Match": etag}, timeout=5)
         assert (again.status_code, again.content) == (304, b"")
         assert requests.get(f"{base}/plain/b.csv", timeout=5).status_code == 404
+
+
+def test_the_sources_of_a_service_are_right_and_share_neither_host_nor_name(tmp_path):
+    place = Place(tmp_path / "place", "http://127.0.0.1:9", sources_of(3), DEFAULT)
+    catalogue = load_catalogue(place.settings.catalog)
+    assert list(catalogue.problems) == []
+    assert len({spec.request.url for spec in catalogue.sources.values()}) == 3
+    assert "run_launcher" not in yaml.safe_load((tmp_path / "place/home/dagster.yaml").read_text())
 
 
 def script(tmp_path, text):
