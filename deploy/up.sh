@@ -85,7 +85,7 @@ watcher=$!
 .venv/bin/refresh api --port "$api_port" >/dev/null &
 api=$!
 # Runs that are forked from a template (REFRESH_LAUNCHER) are in no group of ours, and end when this script has.
-export REFRESH_RUNS_END_WITH=$$
+export _REFRESH_RUNS_END_WITH=$$
 .venv/bin/dagster dev -w workspace.yaml -h 127.0.0.1 -p "$ui_port" &
 ui=$!
 set +m

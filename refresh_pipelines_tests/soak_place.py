@@ -78,6 +78,8 @@ class Soak(Served):
             "REFRESH_API_PORT": str(self.api),
             "REFRESH_LOCK_TIMEOUT": "6s",
             "REFRESH_STOP_TIMEOUT": "30s",
+            # SOAK_LAUNCHER=prefork: the same soak with forked runs.
+            "REFRESH_LAUNCHER": os.environ.get("SOAK_LAUNCHER", "default"),
         }
         self.settings = Settings.load(self.more, root=self.root)
         self.killed: list[tuple[datetime, str, int]] = []
@@ -181,11 +183,15 @@ class Soak(Served):
         return process.pid if process else None
 
     def _runs(self, inner):
-        """Return the processes of runs that a server has started, whatever they are at."""
+        """Return the processes of runs, whatever they are at: those of a server, and forks wherever they are."""
         found = []
         for child in inner.children() if inner else ():
             with suppress(psutil.Error):
                 found += [child.pid] if "spawn_main" in " ".join(child.cmdline()) else []
+        for process in psutil.process_iter(["name"]):
+            with suppress(psutil.Error):
+                if process.info["name"] == "refresh-run" and process.cwd() == str(self.root):
+                    found.append(process.pid)
         return sorted(found)
 
     def all_up(self):

@@ -36,8 +36,8 @@ from refresh_pipelines.orchestration import run_process
 _LOOK = 1.0
 # Between SIGTERM and SIGKILL for runs whose server has ended.
 _LAST_WORDS = 10.0
-# A process that is to take the runs with it when it ends; `make up` sets it.
-END_WITH = "REFRESH_RUNS_END_WITH"
+# A process that is to take the runs with it when it ends; `make up` sets it. Not a user's setting.
+END_WITH = "_REFRESH_RUNS_END_WITH"
 # For `ps` and `pkill`: at most 15 bytes, prctl(2).
 NAME = b"refresh-run"
 _PR_SET_NAME = 15
@@ -132,7 +132,7 @@ class Template:
         """Return the next line, None at the end; look after forks that have ended while there is none."""
         while b"\n" not in self.rest:
             self._reap()
-            ready, _, _ = select.select([self.line], [], [], _LOOK)
+            ready, _, _ = select.select([self.line], [], [], _LOOK if self.forks else None)
             if ready:
                 try:
                     more, descriptors, _, _ = socket.recv_fds(self.line, 65536, 1)
