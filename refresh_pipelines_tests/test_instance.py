@@ -48,7 +48,7 @@ def test_with_another_data_folder_its_storage_is_there_and_all_else_as_in_the_ro
     home = prepare(settings_of(root, REFRESH_DATA_DIR="other data"))
     moved, original = (yaml.safe_load((folder / "dagster.yaml").read_text()) for folder in (home, root))
     assert home == root / "other data"
-    assert moved["storage"]["sqlite"]["base_dir"] == str(home / "dagster")
+    assert moved["storage"]["custom"]["config"]["base_dir"] == str(home / "dagster")
     assert moved["compute_logs"]["config"]["base_dir"] == str(home / "dagster/logs")
     assert moved["concurrency"] == original["concurrency"]
 

@@ -26,6 +26,7 @@ from refresh_pipelines.whole import write_whole
 from refresh_pipelines.worker import workers
 
 _FOLDERS = (
+    ("storage", "custom", "config", "base_dir"),
     ("storage", "sqlite", "base_dir"),
     ("compute_logs", "config", "base_dir"),
     ("local_artifact_storage", "config", "base_dir"),

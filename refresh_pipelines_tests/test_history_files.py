@@ -1,0 +1,164 @@
+"""Dagster's history in SQLite by our store: the same files, tables and rows as by Dagster's own, made at less cost."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from refresh_pipelines.orchestration.instance import open_instance
+from refresh_pipelines.orchestration.internals_sqlite import SqliteStorage
+from refresh_pipelines.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+OWN = {"sqlite": {"base_dir": "history"}}
+OURS = {
+    "custom": {
+        "module": SqliteStorage.__module__,
+        "class": SqliteStorage.__name__,
+        "config": {"base_dir": "history"},
+    }
+}
+
+
+@dg.asset(key=["benin", "a"])
+def loaded() -> None:
+    pass
+
+
+@pytest.fixture
+def instance_of(tmp_path, monkeypatch):
+    """Return a function that opens the history below a folder, by a store."""
+    made = []
+
+    def opened(name, storage):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        config = {"storage": storage, "telemetry": {"enabled": False}}
+        (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
+        made.append(dg.DagsterInstance.from_config(str(folder)))
+        return made[-1]
+
+    yield opened
+    for instance in made:
+        instance.dispose()
+
+
+def job():
+    return dg.Definitions([loaded]).get_repository_def().get_implicit_global_asset_job_def()
+
+
+def run_in(instance):
+    return dg.materialize([loaded], instance=instance).run_id
+
+
+def files(folder):
+    """The files of a history by their names, in which a run's number is RUN."""
+    run_id = (folder / "run").read_text()
+    return {str(path.relative_to(folder)).replace(run_id, "RUN"): path for path in folder.rglob("*.db")}
+
+
+def tables(path):
+    with closing(sqlite3.connect(path)) as connection:
+        made = sorted(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+        version = connection.execute("SELECT * FROM alembic_version").fetchall()
+        return made, version, connection.execute("PRAGMA journal_mode").fetchall()
+
+
+def events(instance, run_id):
+    found = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]
+    return [(event.event_type, event.step_key) for event in found]
+
+
+def test_every_file_has_the_tables_version_and_mode_that_dagster_gives_it(instance_of, tmp_path):
+    for name, storage in (("own", OWN), ("ours", OURS)):
+        instance = instance_of(name, storage)
+        (tmp_path / name / "run").write_text(run_in(instance))
+        instance.all_instigator_state()
+    own, ours = (
+        sorted(path.relative_to(tmp_path / n) for path in (tmp_path / n).rglob("*.db")) for n in ("own", "ours")
+    )
+    named = {n: (tmp_path / n / "run").read_text() for n in ("own", "ours")}
+    assert [str(path).replace(named["own"], "RUN") for path in own] == [
+        str(path).replace(named["ours"], "RUN") for path in ours
+    ]
+    assert len(own) == 4
+    for a, b in zip(own, ours, strict=True):
+        assert tables(tmp_path / "own" / a) == tables(tmp_path / "ours" / b)
+
+
+def test_a_history_that_dagster_made_is_read_and_gone_on_with_and_the_other_way_round(instance_of):
+    first = run_in(instance_of("one", OWN))
+    ours = instance_of("one", OURS)
+    assert (dg.DagsterEventType.STEP_SUCCESS, "benin__a") in events(ours, first)
+    second = run_in(ours)
+    own = instance_of("one", OWN)
+    assert events(own, second) == events(own, first)
+    assert own.get_latest_materialization_event(dg.AssetKey(["benin", "a"])).run_id == second
+    assert own.get_runs_count() == 2
+
+
+def test_what_stands_in_the_file_of_a_run_stays_when_it_is_opened_anew(instance_of):
+    run_id = run_in(instance_of("one", OURS))
+    again = instance_of("one", OURS)
+    before = events(again, run_id)
+    again.report_engine_event("later", again.get_run_by_id(run_id))
+    assert events(again, run_id)[: len(before)] == before
+    assert len(events(again, run_id)) == len(before) + 1
+
+
+def test_stores_that_begin_a_run_at_once_lose_no_event(instance_of):
+    stores = [instance_of("one", OURS) for _ in range(4)]
+    run = stores[0].create_run_for_job(
+        dg.Definitions([loaded]).get_repository_def().get_implicit_global_asset_job_def()
+    )
+    gate = threading.Barrier(len(stores))
+
+    def say(number, instance):
+        gate.wait(30)
+        for nth in range(5):
+            instance.report_engine_event(f"{number} {nth}", run)
+
+    threads = [threading.Thread(target=say, args=one) for one in enumerate(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    said = {entry.dagster_event.message for entry in stores[0].all_logs(run.run_id) if entry.dagster_event}
+    assert {f"{number} {nth}" for number in range(len(stores)) for nth in range(5)} <= said
+    assert not list(Path().rglob("*.new"))
+
+
+def test_a_file_that_is_no_database_is_dagsters_to_complain_of(instance_of):
+    instance = instance_of("one", OURS)
+    run = instance.create_run_for_job(job())
+    (path,) = (path for path in Path().rglob("*.db") if run.run_id in path.name)
+    path.write_bytes(b"no database " * 100)
+    with pytest.raises(Exception, match="not a database"):
+        instance_of("one", OURS).all_logs(run.run_id)
+
+
+def test_a_folder_that_was_deleted_and_made_anew_is_a_new_history(instance_of, tmp_path):
+    run_in(instance_of("one", OURS)).strip()
+    (tmp_path / "one" / "history").rename(tmp_path / "gone")
+    anew = instance_of("one", OURS)
+    assert anew.get_runs_count() == 0
+    run_in(anew)
+    assert anew.get_runs_count() == 1
+
+
+def test_the_instance_of_the_project_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DAGSTER_HOME", "DAGSTER_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    with open_instance(Settings.load({}, root=tmp_path)) as instance:
+        assert type(instance.run_storage).__module__ == SqliteStorage.__module__
+        assert type(instance.event_log_storage).__module__ == SqliteStorage.__module__
+        assert type(instance.schedule_storage).__module__ == SqliteStorage.__module__
