@@ -48,9 +48,9 @@ def free_port() -> int:
 
 
 class Place:
-    """A catalogue with its data folder, and the settings that lead there."""
+    """A catalogue with its data folder, and the settings that lead there; `more` are further settings."""
 
-    def __init__(self, folder: Path, base: str, sources: Mapping[str, str], launcher: str) -> None:
+    def __init__(self, folder: Path, base: str, sources: Mapping[str, str], launcher: str, **more: str) -> None:
         self.folder, self.names, self.port = folder, tuple(sources), free_port()
         catalogue = folder / "catalog" / GROUP
         catalogue.mkdir(parents=True)
@@ -64,6 +64,7 @@ class Place:
             "REFRESH_API_PORT": str(free_port()),
             "REFRESH_LAUNCHER": launcher,
             "REFRESH_STOP_TIMEOUT": "20s",
+            **more,
         }
         if launcher == DEFAULT:
             self.environ["DAGSTER_HOME"] = str(_plain_home(folder))

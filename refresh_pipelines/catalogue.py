@@ -20,6 +20,7 @@ from refresh_pipelines.problems import Broken, Problem, did_you_mean
 from refresh_pipelines.reconcile import with_priorities
 from refresh_pipelines.rules import check_draft
 from refresh_pipelines.rules.across import alias_claims, alias_problems, name_problems, table_problems
+from refresh_pipelines.rules.batches import batch_problems, batches_of
 from refresh_pipelines.rules.gates import requirement_problems
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
 from refresh_pipelines.yamlpos import Document
@@ -145,6 +146,7 @@ def load_catalogue(folders: Sequence[Path], environ: Mapping[str, str] | None = 
         _read_folder(shelf, folder)
     _check_aliases(shelf)
     _check_requirements(shelf)
+    _check_batches(shelf)
     shelf.sources = with_priorities(shelf.sources)
     shelf.problems += unused_overrides(shelf.environ, shelf.params)
     specs = sorted(shelf.sources.values(), key=lambda spec: (spec.group, spec.source))
@@ -226,7 +228,7 @@ def _read_source(shelf: _Shelf, path: Path, shared: Shared) -> None:
         return
     shelf.sources[stem] = spec
     shelf.written[stem] = filled.value
-    if spec.aliases or spec.requires:
+    if spec.aliases or spec.requires or (spec.schedule and spec.schedule.batch):
         shelf.documents[stem] = draft.document
     shelf.tables.setdefault(spec.raw_table, spec)
 
@@ -259,6 +261,13 @@ def _check_requirements(shelf: _Shelf) -> None:
     }
     for stem, problems in found.items():
         _disable(shelf, stem, problems)
+
+
+def _check_batches(shelf: _Shelf) -> None:
+    """Break the sources that are of a batch and not due when it is."""
+    for members in batches_of(shelf.sources.values()).values():
+        for spec in members:
+            _disable(shelf, spec.source, [*batch_problems(spec, shelf.documents[spec.source], members)])
 
 
 def _disable(shelf: _Shelf, stem: str, problems: list[Problem]) -> None:

@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from refresh_pipelines.address import guard, rebase, unrebase
 from refresh_pipelines.body import excerpt, expected_kind, page_head
 from refresh_pipelines.credentials import credential
+from refresh_pipelines.cutoff import cut_off_when_over
 from refresh_pipelines.errors import InternalError, UpstreamRefused, UpstreamUnavailable
 from refresh_pipelines.payload import NotModified, Payload, Turn
 from refresh_pipelines.prepare import USER_AGENT, prepared
@@ -92,7 +93,8 @@ class Fetcher:
             UpstreamRefused: other 4xx, a body over `max_bytes`, an address that is not allowed.
             InternalError: the folder cannot be written to.
         """
-        return _Call(self, spec, window, url, folder, known, turn or Turn()).run()
+        with cut_off_when_over(self.session):
+            return _Call(self, spec, window, url, folder, known, turn or Turn()).run()
 
 
 class _Call:

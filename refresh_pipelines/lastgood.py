@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from refresh_pipelines.catalogue import Broken, Catalogue, Problem, Stale, errors_of, load_catalogue, read_source
 from refresh_pipelines.reconcile import with_priorities
 from refresh_pipelines.rules.across import alias_claims, alias_problems, table_problems
+from refresh_pipelines.rules.batches import batch_problems, batches_of
 from refresh_pipelines.rules.gates import requirement_problems
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import TABLE_NAME, SourceSpec
@@ -109,6 +110,8 @@ class _Revival:
         if spec.aliases:
             claims = alias_claims([*self.sources.values(), spec])
             yield from alias_problems(spec, document, self.present, claims)
+        batch = spec.schedule and spec.schedule.batch
+        yield from batch_problems(spec, document, batches_of(self.sources.values()).get(batch or "", ()))
         if spec.requires:
             others = {bad.source for bad in self.broken.values()} - {spec.source}
             yield from requirement_problems(spec, document, {**self.sources, spec.source: spec}, others)

@@ -1,14 +1,16 @@
 """The time one refresh may take: ends it from inside, and says in which stage it was.
 
-A thread looks at the clock and interrupts the main thread as Ctrl-C does, so that whatever is open is rolled back
-and removed by the code that does so for a cancelled run. A process that no longer reacts is ended from outside
+A thread looks at the clock and interrupts the one that refreshes as Ctrl-C does, so that whatever is open is rolled
+back and removed by the code that does so for a cancelled run. A process that no longer reacts is ended from outside
 (`orchestration/stuck`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,7 +34,8 @@ STAGES = {
 AFTER = {"fetched": READ, "archived": READ, "staged": LOAD, "merged": COMMIT, "committed": DONE, "held": DONE}
 
 
-_statements: set[Callable[[], None]] = set()
+# By the number of the thread that waits for them.
+_statements: defaultdict[int, set[Callable[[], None]]] = defaultdict(set)
 
 
 @contextmanager
@@ -42,17 +45,42 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
     A handler that raises while DuckDB works makes it wait for its own threads to finish all they have begun (2.0, seen
     for minutes); its connections have an `interrupt` that does not.
     """
-    _statements.add(stop)
+    own = _statements[threading.get_ident()]
+    own.add(stop)
     try:
         yield
     finally:
-        _statements.discard(stop)
+        own.discard(stop)
+
+
+def _running(thread: threading.Thread) -> list[Callable[[], None]]:
+    return [*_statements.get(thread.ident or 0, ())]
+
+
+def interrupt(thread: threading.Thread, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Have a thread of this process raise an error where it is.
+
+    The main thread is sent SIGINT, which also ends a wait of the system; it raises what the handler raises. Signals
+    reach no other one: it raises `error` with its next line of Python, so after a read, whose time is limited, or a
+    sleep. What it asks of a database is stopped at once, if it is `interruptible`.
+
+    Args:
+        thread: one that has ended is left alone: another may have its number.
+    """
+    for stop in _running(thread):
+        stop()
+    number = thread.ident if thread.is_alive() else None
+    if number is None:
+        return
+    if thread is threading.main_thread():
+        signal.pthread_kill(number, signal.SIGINT)
+    else:
+        # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(error))
 
 
 class Limit:
-    """Interrupts the main thread when a refresh has taken too long, unless it has committed by then.
-
-    Nothing is interrupted where the refresh is not the main thread's work: signals reach no other one.
+    """Interrupts the thread that starts it when a refresh has taken too long, unless it has committed by then.
 
     Args:
         seconds: the time there is.
@@ -60,7 +88,7 @@ class Limit:
 
     Attributes:
         stage: what the refresh does, a key of `STAGES`.
-        up: whether the time is over and the main thread was interrupted for that.
+        up: whether the time is over and the thread was interrupted for that.
     """
 
     def __init__(self, seconds: float, entered: Callable[[str], None] = lambda _: None) -> None:
@@ -68,12 +96,13 @@ class Limit:
         self._entered = entered
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._thread = threading.current_thread()
 
     def start(self) -> None:
         """Begin to count."""
         self._entered(self.stage)
-        if threading.current_thread() is threading.main_thread():
-            self._wait(self.seconds)
+        self._thread = threading.current_thread()
+        self._wait(self.seconds)
 
     def enter(self, stage: str) -> None:
         """Say which stage begins."""
@@ -98,11 +127,12 @@ class Limit:
                 return
             first, self.up = not self.up, True
             self._wait(AGAIN)  # before anything that might fail
-            running = [*_statements]
-            for stop in running:
-                stop()
-            if not (first and running):
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            running = _running(self._thread)
+            if first and running and self._thread is threading.main_thread():
+                for stop in running:
+                    stop()
+            else:
+                interrupt(self._thread)
 
 
 def too_long(stage: str, limit: timedelta, more: str = "") -> RefreshError:

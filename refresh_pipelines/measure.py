@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from refresh_pipelines.sql import first_row, quote, told
 # What does not fit spills to disk. Few threads, since each needs tens of megabytes before it can spill.
 _LIMITS = {"memory_limit": "128MB", "threads": "2"}
 _ROWS_AT_ONCE = 50_000
+# Threads share the database, each with a connection of its own.
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,11 @@ def calculator(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def _connection(spill: Path) -> duckdb.DuckDBPyConnection:
     """Return a connection of its own to this process's database, or to a new one while that has spilled elsewhere."""
     try:
-        database = _database()
-        database.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
-        database.execute(f"SET memory_limit = '{_LIMITS['memory_limit']}'")
-        return database.cursor()
+        with _opening:
+            database = _database()
+            database.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
+            database.execute(f"SET memory_limit = '{_LIMITS['memory_limit']}'")
+            return database.cursor()
     except duckdb.Error:
         return duckdb.connect(":memory:", config={"temp_directory": str(spill), **_LIMITS})
 

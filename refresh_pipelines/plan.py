@@ -59,11 +59,16 @@ class Standing:
 
 @dataclass(frozen=True)
 class Peak:
-    """A minute in which several sources are due."""
+    """A minute in which several sources are due.
+
+    Attributes:
+        runs: how many runs they are requested in; the sources of a batch share one.
+    """
 
     at: datetime
     sources: tuple[str, ...]
     hosts: Mapping[str, int] = field(default_factory=dict)
+    runs: int = 0
 
 
 def fires_of(spec: SourceSpec, at: datetime, count: int, dynamic: Sequence[str] = ()) -> list[Fire]:
@@ -146,7 +151,12 @@ def peaks_of(specs: Iterable[SourceSpec], at: datetime, most: int = 5) -> list[P
         for one in fires:
             due[one].append(spec)
     full = sorted(((one, found) for one, found in due.items() if len(found) > 1), key=lambda x: (-len(x[1]), x[0]))
-    return [Peak(one, tuple(spec.name for spec in found), _hosts(found)) for one, found in full[:most]]
+    return [Peak(one, tuple(spec.name for spec in found), _hosts(found), _runs(found)) for one, found in full[:most]]
+
+
+def _runs(specs: Sequence[SourceSpec]) -> int:
+    batches = [spec.schedule.batch if spec.schedule else None for spec in specs]
+    return batches.count(None) + len(set(batches) - {None})
 
 
 def _hosts(specs: Iterable[SourceSpec]) -> dict[str, int]:

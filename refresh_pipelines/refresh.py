@@ -117,7 +117,7 @@ def refresh(
     if accept:
         outcome.quarantine, outcome.accepted_by = accept.record.id, accept.by
     try:
-        where = scratch(tools.settings.data_dir, run_id, window.partition, tools.clock())
+        where = scratch(tools.settings.data_dir, run_id, spec.source, window.partition, tools.clock())
         with unspoken(spec, tools.settings), where as folder:
             outcome = _refresh(story, tools, folder, force)
             if story.doubt and story.answer and outcome.success and not accept:

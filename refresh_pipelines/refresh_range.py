@@ -88,7 +88,7 @@ def refresh_range(
     """
     story = _Range(spec, windows, run_id, trigger, force, tools.clock().isoformat(timespec="seconds"))
     try:
-        where = scratch(tools.settings.data_dir, run_id, story.label, tools.clock())
+        where = scratch(tools.settings.data_dir, run_id, spec.source, story.label, tools.clock())
         with unspoken(spec, tools.settings), where as folder:
             results = _refresh(story, tools, folder)
             for outcome in results:

@@ -271,7 +271,7 @@ def rebuild(
     past = past_of(spec, tools.settings, tools.warehouse)
     require_kept(spec, past, None, lossy=lossy)
     there = {"", *Store(tools.settings.data_dir, spec.source).ids()}
-    where = scratch(tools.settings.data_dir, run_id, "rebuild", started)
+    where = scratch(tools.settings.data_dir, run_id, spec.source, "rebuild", started)
     with unspoken(spec, tools.settings), where as folder:
         making = _Rebuild(spec, tools, folder)
         making.read([load for load in past.loads if load.payload in there])

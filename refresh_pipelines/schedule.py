@@ -28,7 +28,7 @@ def cron_of(schedule: Schedule, source: str) -> str:
     """Return the cron expression of a schedule.
 
     `source` is the source's name, of which `jitter` makes a shift: always the same one, and another
-    for another source.
+    for another source. The sources of a batch have the shift of its name.
 
     Raises:
         ValueError: the schedule has neither frequency nor cron, or a day its frequency has not.
@@ -65,9 +65,12 @@ def _minute_of_day(schedule: Schedule) -> int:
 
 
 def shift_of(schedule: Schedule, source: str) -> int:
-    """Return by how many minutes `jitter` moves a preset: from 0 to all of it, the same for a name at all times."""
+    """Return by how many minutes `jitter` moves a preset: from 0 to all of it, the same for a name at all times.
+
+    The name is the batch's where there is one: its sources stay together.
+    """
     most = int(schedule.jitter.total_seconds() // 60)
-    return zlib.crc32(source.encode()) % (most + 1)
+    return zlib.crc32((schedule.batch or source).encode()) % (most + 1)
 
 
 def most_jitter(schedule: Schedule) -> timedelta:

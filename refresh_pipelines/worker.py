@@ -10,7 +10,8 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -51,6 +52,7 @@ class Found:
     Attributes:
         alive: whether its process lives, as far as can be said from here.
         here: whether `pid` names it here too, and not in another container or on another machine.
+        tasks: what it is at; several where sources share the run, the one with the least time first.
         untold: whether the process itself has said that it could not write how the run ended.
     """
 
@@ -58,11 +60,16 @@ class Found:
     alive: bool
     here: bool
     pid: int
-    task: Task | None
+    tasks: tuple[Task, ...]
     untold: bool = False
 
+    @property
+    def task(self) -> Task | None:
+        """The refresh whose time is over first; None where none goes on."""
+        return self.tasks[0] if self.tasks else None
+
     def overdue(self, now: float) -> bool:
-        """Whether its refresh ought to have ended some time ago, at an instant of the clock of `Task.until`."""
+        """Whether a refresh of its ought to have ended some time ago, at an instant of the clock of `Task.until`."""
         return self.task is not None and now > self.task.until + GRACE.total_seconds()
 
     def lost(self, now: float) -> bool:
@@ -71,23 +78,40 @@ class Found:
 
 
 class Worker:
-    """This process, at work on one run."""
+    """This process, at work on one run.
+
+    Attributes:
+        users: how often it is at work on it at once.
+        untold: whether Dagster's history could not be told how the run ended.
+    """
 
     def __init__(self, path: Path | None = None, descriptor: int = -1) -> None:
-        self._path, self._descriptor, self.untold = path, descriptor, False
+        self._path, self._descriptor, self.untold, self.users = path, descriptor, False, 0
+        self._tasks: dict[int, Task] = {}
+        self._speechless = 0
+        self._lock = threading.Lock()
 
     def does(self, task: Task | None) -> None:
-        """Say what it does now; None between two refreshes. A full disk keeps nobody from working."""
-        if self._path is not None:
-            with suppress(OSError):
-                _write(self._path, task)
+        """Say what this thread does now; None between two refreshes. A full disk keeps nobody from working."""
+        if self._path is None:
+            return
+        with self._lock, suppress(OSError):
+            self._tasks.pop(threading.get_ident(), None)
+            if task is not None:
+                self._tasks[threading.get_ident()] = task
+            _write(self._path, self._tasks.values())
 
     def cannot_tell(self) -> None:
         """Say that Dagster's history could not be told how the run ended: somebody else is to do it later."""
-        self.untold = True
+        self.untold, self._speechless = True, threading.get_ident()
         if self._path is not None:
-            with suppress(OSError):
-                _write(self._path, None, untold=True)
+            with self._lock, suppress(OSError):
+                _write(self._path, (), untold=True)
+
+    def tries_again(self) -> None:
+        """Take back that nobody was told, where this thread had to say so."""
+        if self.untold and self._speechless == threading.get_ident():
+            self.untold = False
 
     def leave(self) -> None:
         """Take the files away and let go, in this order: a free lock with a file means a death.
@@ -104,36 +128,37 @@ class Worker:
 
 
 _ours: dict[Path, Worker] = {}
+_changing = threading.Lock()
 
 
 @contextmanager
 def at_work(data_dir: Path, run_id: str, *, to_the_end: bool = False) -> Iterator[Worker]:
-    """Hold the lock of a run, unless this process does already; where no file can be made, go on without.
+    """Hold the lock of a run until the last who does in this process ends; where no file can be made, go on without.
 
     Args:
         to_the_end: whether a run that could not be told is held until the process ends, which may try it again.
     """
     path = _folder(data_dir) / f"{run_id}.lock"
-    worker = _ours.get(path)
-    if worker and not worker.untold:
-        yield worker
-        return
-    if worker:
-        worker.untold = False  # it is tried again
-    else:
-        worker = _ours[path] = _begun(path)
+    with _changing:
+        worker = _ours.get(path)
+        if worker is None:
+            worker = _ours[path] = _begun(path)
+        worker.tries_again()
+        worker.users += 1
     try:
         yield worker
     finally:
-        if not (worker.untold and to_the_end):
-            del _ours[path]
-            worker.leave()
+        with _changing:
+            worker.users -= 1
+            if not worker.users and not (worker.untold and to_the_end):
+                del _ours[path]
+                worker.leave()
 
 
 def _begun(path: Path) -> Worker:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, None)
+        _write(path, ())
         return Worker(path, _locked(path))
     return Worker()
 
@@ -211,7 +236,7 @@ def _look(path: Path) -> Found | None:
         return None
     try:
         free, about = _is_free(path), json.loads(_beside(path).read_text())
-        task = about["task"] and Task(**{**about["task"], "keys": tuple(about["task"]["keys"])})
+        tasks = [Task(**{**task, "keys": tuple(task["keys"])}) for task in about["tasks"]]
         place = about["place"]
     except FileNotFoundError:
         return None  # it has ended well
@@ -221,7 +246,8 @@ def _look(path: Path) -> Found | None:
     # Of a lock that a process on another machine holds, a shared folder may say nothing.
     known = boot == _place()[0] or host == _place()[1]
     untold = bool(about.get("untold"))
-    return Found(path.stem, not (free and known), place == _place(), int(about["pid"]), task, untold)
+    ordered = tuple(sorted(tasks, key=lambda task: task.until))
+    return Found(path.stem, not (free and known), place == _place(), int(about["pid"]), ordered, untold)
 
 
 def _is_free(path: Path) -> bool:
@@ -232,8 +258,8 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def _write(path: Path, task: Task | None, *, untold: bool = False) -> None:
-    about = {"pid": os.getpid(), "place": _place(), "task": task and asdict(task), "untold": untold}
+def _write(path: Path, tasks: Iterable[Task], *, untold: bool = False) -> None:
+    about = {"pid": os.getpid(), "place": _place(), "tasks": [asdict(task) for task in tasks], "untold": untold}
     write_whole(_beside(path), json.dumps(about))
 
 

@@ -106,7 +106,7 @@ def test_killed_and_suspended_daemons_leave_no_tick_unexplained(ticking):
     killed.start()
     suspended.signal(signal.SIGCONT)
     for one in (killed, suspended):
-        wait_until(lambda one=one: one.run_for_more_than(2), 300, "a run for several ticks")
+        wait_until(lambda one=one: one.run_for_more_than(2), 480, "a run for several ticks")
         everything_is_explained(one, away, back)
 
 

@@ -115,7 +115,16 @@ def test_minutes_with_several_sources_are_named_with_their_hosts_and_too_many_ar
     home.add({f"benin/s{number}.yaml": MINI for number in range(61)})
     result = home.refresh("plan", "--group", "benin")
     assert "00:00 UTC  61 sources  example.org 61" in result.stdout
-    assert "More than 60 in a minute are requested over several minutes; `jitter` spreads them." in result.stdout
+    assert "More than 60 runs in a minute are requested over several minutes." in result.stdout
+
+
+def test_the_sources_of_a_batch_count_as_one_run(home):
+    batched = MINI.replace("{frequency: daily}", "{frequency: daily, batch: small}")
+    home.add({f"benin/s{number}.yaml": batched + f"table: s{number}\n" for number in range(61)})
+    result = home.refresh("plan", "--group", "benin")
+    assert "00:00 UTC  61 sources in 1 run  example.org 61" in result.stdout
+    assert "requested over several minutes" not in result.stdout
+    assert document(home, "--group", "benin")["peaks"][0]["runs"] == 1
 
 
 def test_before_the_first_start_it_answers_without_dagster_and_creates_nothing(tmp_path):

@@ -124,7 +124,7 @@ def test_a_process_at_work_is_seen_by_others_and_not_by_itself(tmp_path):
         )
         said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
         task = Task("a/b", (None,), "fetch", 1.0, 2.0, "now")
-        assert said.strip() == str([Found("one", alive=True, here=True, pid=os.getpid(), task=task)])
+        assert said.strip() == str([Found("one", alive=True, here=True, pid=os.getpid(), tasks=(task,))])
         with burying(tmp_path, "one") as dead:
             assert not dead
     assert list((tmp_path / "locks/runs").iterdir()) == []

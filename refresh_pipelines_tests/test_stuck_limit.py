@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from refresh_pipelines.exclusive import exclusive
-from refresh_pipelines.limit import COMMIT, FETCH, LOAD, LOCK, READ, Limit, interruptible, too_long
+from refresh_pipelines.limit import COMMIT, FETCH, LOAD, LOCK, READ, Limit, interrupt, interruptible, too_long
 from refresh_pipelines.orchestration.incidents import Rules, failures_of
 from refresh_pipelines_tests.dagster_bench import Receiver, at, partitions, values
 from refresh_pipelines_tests.hurried import Hurried
@@ -153,17 +153,55 @@ def test_a_limit_that_was_stopped_interrupts_nobody():
     assert not limit.up
 
 
-def test_a_refresh_outside_the_main_thread_is_not_interrupted():
-    def work():
+def in_a_thread(limit, work):
+    """What the work of a thread, whose time is over in a moment, ends with."""
+    ended = []
+
+    def run():
         limit.start()
-        time.sleep(0.1)
-        limit.stop()
+        try:
+            work()
+        except (KeyboardInterrupt, duckdb.InterruptException) as error:
+            ended.append(error)
+        finally:
+            limit.stop()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    return ended
+
+
+def test_a_thread_that_is_not_the_main_one_is_interrupted_alone():
+    def work():
+        for _ in range(2000):
+            time.sleep(0.01)
 
     limit = Limit(0.02)
-    thread = threading.Thread(target=work)
+    [error] = in_a_thread(limit, work)
+    assert isinstance(error, KeyboardInterrupt)
+    assert limit.up
+
+
+def test_what_another_thread_asks_of_a_database_goes_on():
+    with duckdb.connect() as connection, interruptible(connection.interrupt):
+        assert not in_a_thread(Limit(60), lambda: None)
+        with duckdb.connect() as other:
+
+            def work():
+                with interruptible(other.interrupt):
+                    other.execute("SELECT count(*) FROM range(100000000) a, range(1000) b").fetchall()
+
+            assert in_a_thread(Limit(0.2), work)
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_thread_that_has_ended_is_left_alone():
+    thread = threading.Thread(target=lambda: None)
     thread.start()
     thread.join()
-    assert not limit.up
+    interrupt(thread)
+    assert threading.Event().wait(0.01) is False
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,13 @@ def _now(standing: Standing, paused: bool) -> dict[str, Any]:
 
 
 def _peak(peak: Peak) -> dict[str, Any]:
-    return {"at": peak.at.isoformat(), "count": len(peak.sources), "hosts": peak.hosts, "sources": list(peak.sources)}
+    return {
+        "at": peak.at.isoformat(),
+        "count": len(peak.sources),
+        "runs": peak.runs,
+        "hosts": peak.hosts,
+        "sources": list(peak.sources),
+    }
 
 
 def _print(item: Mapping[str, Any], when: str) -> None:
@@ -192,8 +198,10 @@ def _print_peaks(peaks: Sequence[Peak]) -> None:
     click.echo("\nMost sources in one minute, next 24 hours:")
     for peak in peaks:
         hosts = ", ".join(f"{host} {count}" for host, count in list(peak.hosts.items())[:3])
-        click.echo(f"  {peak.at:%Y-%m-%d %H:%M} UTC  {len(peak.sources)} sources  {hosts}")
-    if len(peaks[0].sources) > MOST_IN_A_MINUTE:
+        shared = f" in {peak.runs} run{'s' if peak.runs > 1 else ''}" if peak.runs < len(peak.sources) else ""
+        click.echo(f"  {peak.at:%Y-%m-%d %H:%M} UTC  {len(peak.sources)} sources{shared}  {hosts}")
+    if any(peak.runs > MOST_IN_A_MINUTE for peak in peaks):
         click.echo(
-            f"More than {MOST_IN_A_MINUTE} in a minute are requested over several minutes; `jitter` spreads them."
+            f"More than {MOST_IN_A_MINUTE} runs in a minute are requested over several minutes. Sources that are due "
+            "together share one run with\nthe same `schedule.batch: NAME` in their YAML; `jitter` spreads them instead."
         )

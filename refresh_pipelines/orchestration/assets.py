@@ -17,6 +17,7 @@ from refresh_pipelines.catalogue import Catalogue, Stale
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.lineage import required_of
 from refresh_pipelines.orchestration.checks import AGREE, PLAUSIBLE, own_checks
+from refresh_pipelines.orchestration.looks import batch_of
 from refresh_pipelines.orchestration.partitions import partitions_of
 from refresh_pipelines.orchestration.report import COMPLETE, Result, key_of
 from refresh_pipelines.orchestration.tools import Workshop
@@ -61,7 +62,7 @@ def source_asset(
         backfill_policy=dg.BackfillPolicy.single_run() if spec.partitions else None,
         retry_policy=_retry_policy(spec),
         freshness_policy=_freshness_policy(spec),
-        pool=None if spec.derived else host_of(spec),
+        pool=None if spec.derived or batch_of(spec) else host_of(spec),
         output_required=False,
         check_specs=_checks(spec),
         metadata=_metadata(spec, stale),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import dagster as dg
 
@@ -13,12 +13,15 @@ from refresh_pipelines.clock import utc_now
 from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.lastgood import remember, with_last_good
-from refresh_pipelines.orchestration.assets import broken_assets, source_asset
+from refresh_pipelines.orchestration.assets import broken_assets, host_of, source_asset
+from refresh_pipelines.orchestration.batches import batch_schedule_of, batches_due
 from refresh_pipelines.orchestration.drops import files_sensor
 from refresh_pipelines.orchestration.fresh import fresh_checks
 from refresh_pipelines.orchestration.freshness import Freshness
 from refresh_pipelines.orchestration.gates import Gates, derived_sensor
+from refresh_pipelines.orchestration.herds import step_of
 from refresh_pipelines.orchestration.io_manager import RefusingIOManager
+from refresh_pipelines.orchestration.looks import batch_of
 from refresh_pipelines.orchestration.overdue import overdue_sensor
 from refresh_pipelines.orchestration.probes import probed, probes_sensor
 from refresh_pipelines.orchestration.reads import Reads
@@ -29,6 +32,7 @@ from refresh_pipelines.orchestration.score_asset import SCORES, scores_asset, sc
 from refresh_pipelines.orchestration.sensors import failure_sensor
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
+from refresh_pipelines.spec import SourceSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +72,10 @@ def build_definitions(
     sensors += [files_sensor(spec, workshop, reads, shared=shared) for spec in dropped]
     sensors += [probes_sensor(specs, workshop, reads)] if any(map(probed, specs)) else []
     freshness = Freshness(reads)
-    schedules = [source_schedule(spec, workshop, reads, shared=shared) for spec in specs if rhythm_of(spec)]
+    alone = [spec for spec in specs if rhythm_of(spec) and not batch_of(spec)]
+    schedules = [source_schedule(spec, workshop, reads, shared=shared) for spec in alone]
+    batches = batches_due(specs)
+    schedules += [batch_schedule_of(batch, members, workshop, reads) for batch, members in batches.items()]
     broken = broken_assets(catalogue)
     taken = {key_of(spec) for spec in specs} | {spec.key for spec in broken}  # a source may be called so
     if SCORES not in taken:
@@ -83,9 +90,18 @@ def build_definitions(
         schedules=schedules,
         sensors=[*sensors, failure_sensor(specs, freshness, workshop), overdue_sensor(specs, freshness, workshop)],
         resources=resources,
-        # A run refreshes one source; a process per step would cost four seconds and give nothing.
-        executor=dg.in_process_executor,
+        # A run refreshes one source, or those of a batch on threads; a process per step would cost four seconds.
+        executor=_executor(batches),
     )
+
+
+def _executor(batches: Mapping[str, Sequence[SourceSpec]]) -> dg.ExecutorDefinition:
+    """Return what executes the steps of a run; what is needed for batches is loaded where there are any."""
+    if not batches:
+        return dg.in_process_executor
+    from refresh_pipelines.orchestration.internals_threads import run_executor  # noqa: PLC0415
+
+    return run_executor({step_of(spec): host_of(spec) for members in batches.values() for spec in members})
 
 
 def _read(settings: Settings, only: Collection[str] | None) -> Catalogue:

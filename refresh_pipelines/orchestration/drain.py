@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from refresh_pipelines.orchestration.internals import cancel_run
-from refresh_pipelines.orchestration.tags import SOURCE
+from refresh_pipelines.orchestration.tags import BATCH, SOURCE
 
 # By which Dagster's default launcher remembers the server that it asked to start a run.
 _SERVER = ".dagster/grpc_info"
@@ -27,7 +27,8 @@ def runs_of(instance: dg.DagsterInstance, socket: Path) -> list[dg.DagsterRun]:
 
 def names_of(runs: Sequence[dg.DagsterRun]) -> str:
     """Return the runs in words: their sources and the beginnings of their numbers."""
-    return ", ".join(f"{run.tags.get(SOURCE, 'several sources')} ({run.run_id[:8]})" for run in runs)
+    whose = [run.tags.get(SOURCE) or run.tags.get(BATCH, "several sources") for run in runs]
+    return ", ".join(f"{who} ({run.run_id[:8]})" for who, run in zip(whose, runs, strict=True))
 
 
 def cancel_runs(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], why: str) -> None:

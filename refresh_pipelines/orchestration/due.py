@@ -18,15 +18,15 @@ from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.gates import Build
 from refresh_pipelines.orchestration.gaps import refreshed_since
 from refresh_pipelines.orchestration.gates import Gates, builds_due
-from refresh_pipelines.orchestration.internals_ticks import newest_tick
+from refresh_pipelines.orchestration.looks import newest_look, scheduled_runs
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.past import past_of
 from refresh_pipelines.orchestration.probing import may_probe, next_number, probe_of
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import INPUTS
 from refresh_pipelines.orchestration.runner import Order
-from refresh_pipelines.orchestration.schedules import facts_of, hindrance, schedule_name
-from refresh_pipelines.orchestration.tags import COALESCED, PROBE, SOURCE, TICK, TRIGGER
+from refresh_pipelines.orchestration.schedules import facts_of, hindrance
+from refresh_pipelines.orchestration.tags import COALESCED, MEMBER, PROBE, SOURCE, TICK
 from refresh_pipelines.plan import Standing, standing_of
 from refresh_pipelines.ranges import runs_of
 from refresh_pipelines.rhythms import since_of
@@ -155,7 +155,7 @@ def _coalesced(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, tic
     if rhythm is None:
         return 1
     run_at = _newest_run_for(instance, spec, tick)
-    looked = max(filter(None, (newest_tick(instance, schedule_name(spec), before=tick), run_at)), default=None)
+    looked = max(filter(None, (newest_look(instance, spec, before=tick), run_at)), default=None)
     if looked is None:
         return 1
     resumed = reads.since(instance, spec, tick).resumed_at
@@ -163,8 +163,8 @@ def _coalesced(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, tic
 
 
 def _newest_run_for(instance: dg.DagsterInstance, spec: SourceSpec, before: datetime) -> datetime | None:
-    filters = dg.RunsFilter(tags={SOURCE: spec.source, TRIGGER: ["schedule", "catch_up"]})
-    texts = [run.tags[TICK] for run in instance.get_runs(filters, limit=10) if TICK in run.tags]
+    records = scheduled_runs(instance, [spec.source], ["schedule", "catch_up"], limit=10)
+    texts = [record.dagster_run.tags[TICK] for record in records if TICK in record.dagster_run.tags]
     ticks = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts]
     return max((at for at in ticks if at < before), default=None)
 
@@ -183,7 +183,7 @@ def standing(
     since = since_of(reads.changes().get(spec.source, ()))
     if since is None or tick < since.enabled_at:
         return Standing("nothing", "no tick has been due since the source was first seen")
-    looked = newest_tick(instance, schedule_name(spec))
+    looked = newest_look(instance, spec)
     if looked is not None and looked >= tick:
         return Standing("nothing", "the newest tick was looked at", tick)
     if dg_run := _run_for(instance, spec, tick):
@@ -192,5 +192,7 @@ def standing(
 
 
 def _run_for(instance: dg.DagsterInstance, spec: SourceSpec, tick: datetime) -> str:
-    found = instance.get_runs(dg.RunsFilter(tags={SOURCE: spec.source, TICK: tick_text(tick)}), limit=1)
+    alone = dg.RunsFilter(tags={SOURCE: spec.source, TICK: tick_text(tick)})
+    shared = dg.RunsFilter(tags={MEMBER + spec.source: ["schedule", "catch_up"], TICK: tick_text(tick)})
+    found = instance.get_runs(alone, limit=1) or instance.get_runs(shared, limit=1)
     return found[0].run_id if found else ""

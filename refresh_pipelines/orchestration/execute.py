@@ -26,10 +26,10 @@ from refresh_pipelines.orchestration import logged
 from refresh_pipelines.orchestration.events import last_asked_at, outcomes_of_run
 from refresh_pipelines.orchestration.former import carry_over_events
 from refresh_pipelines.orchestration.gates import Ready, ready
+from refresh_pipelines.orchestration.herds import has_output, is_shared, keys_of_run
 from refresh_pipelines.orchestration.incidents import not_cancelled
 from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.limited import allow, limited
-from refresh_pipelines.orchestration.partitions import keys_of
 from refresh_pipelines.orchestration.recovering import recover
 from refresh_pipelines.orchestration.replaying import REBUILDS, rebuilt
 from refresh_pipelines.orchestration.report import (
@@ -97,7 +97,7 @@ class _Run:
         self.worker, self.limit = worker, Limit(spec.time_limit.total_seconds())
         self.ready: Ready | None = None
         self.tags = dict(context.run.tags)
-        self.trigger, self.forced = trigger_of(self.tags), self.tags.get(FORCE) == "true"
+        self.trigger, self.forced = trigger_of(self.tags, spec.source), self.tags.get(FORCE) == "true"
         self.tools = workshop.tools(self._progress, partial(recover, context, spec))
         self.tools.fetcher.pace.join(host_rates(sources.values()), context.log.warning)
         self.attempt = context.retry_number + 1
@@ -114,10 +114,10 @@ class _Run:
 
     def execute(self) -> Iterator[Result]:
         missing = {name: value for name, value in run_tags(self.spec, self.trigger).items() if name not in self.tags}
-        if missing:
+        if missing and not is_shared(self.tags):
             self.context.instance.add_run_tags(self.context.run_id, missing)
         carry_over_events(self.context, self.spec, self.tools.warehouse)
-        keys = keys_of(self.context, self.spec)
+        keys = keys_of_run(self.context, self.spec)
         self._refuse_without_credential(keys)
         if self.tags.get(REPLAY) in REBUILDS:
             yield from self._rebuild(keys)
@@ -130,7 +130,7 @@ class _Run:
         for group in groups:
             if not (len(group) > 1 and self._together(group)):
                 for key in group:
-                    yield from self._refresh_alone(key, only=len(keys) == 1)
+                    yield from self._refresh_alone(key, only=has_output(self.spec, keys, self.tags))
                     if self.stopped:
                         break
             if self.stopped:

@@ -12,8 +12,9 @@ from datetime import datetime
 import dagster as dg
 
 from refresh_pipelines import log
+from refresh_pipelines.orchestration.herds import sources_of
 from refresh_pipelines.orchestration.internals import cancel_run
-from refresh_pipelines.orchestration.tags import EXPIRED, EXPIRING, SOURCE, TICK, TRIGGER
+from refresh_pipelines.orchestration.tags import EXPIRED, EXPIRING, TICK, TRIGGER
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.units import format_duration
 
@@ -25,7 +26,8 @@ def expire_runs(instance: dg.DagsterInstance, specs: Sequence[SourceSpec], now: 
     out = []
     for record in instance.get_run_records(filters, ascending=True):
         run = record.dagster_run
-        spec = sources.get(run.tags.get(SOURCE, ""))
+        # All sources of a batch allow the same time.
+        spec = next(filter(None, map(sources.get, sources_of(run.tags))), None)
         if spec is None or spec.schedule is None or now - record.create_timestamp <= spec.schedule.expire:
             continue
         why = f"queued longer than schedule.expire {format_duration(spec.schedule.expire)} allows"

@@ -63,7 +63,7 @@ def _materialized(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[str | N
 
 def _event(instance: dg.DagsterInstance, spec: SourceSpec, state: LoadState) -> dg.AssetMaterialization:
     run = instance.get_run_by_id(state.run_id)
-    outcome = recovered_outcome(spec, state, trigger_of(run.tags if run else {}))
+    outcome = recovered_outcome(spec, state, trigger_of(run.tags if run else {}, spec.source))
     names = ", ".join(key.to_user_string() for key in former_keys(spec))
     outcome.notes = [f"loaded by run {state.run_id} when the source was called {names}"]
     return dg.AssetMaterialization(

@@ -24,14 +24,15 @@ from refresh_pipelines.gaps import (
     missing_of,
 )
 from refresh_pipelines.orchestration.former import former_keys
-from refresh_pipelines.orchestration.internals_ticks import ticks_kept_days, ticks_of
+from refresh_pipelines.orchestration.herds import coalesced_of
+from refresh_pipelines.orchestration.internals_ticks import ticks_kept_days
+from refresh_pipelines.orchestration.looks import looks_of, scheduled_runs
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import pauses_of
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.runner import Order
-from refresh_pipelines.orchestration.schedules import schedule_name
-from refresh_pipelines.orchestration.tags import COALESCED, EXPIRED, SOURCE, TICK, TRIGGER
+from refresh_pipelines.orchestration.tags import EXPIRED, TICK
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 
@@ -96,7 +97,7 @@ def account_of(
 def seen_of(instance: dg.DagsterInstance, settings: Settings, spec: SourceSpec, start: datetime) -> Seen:
     """Return what is known of a source's ticks from an instant on."""
     return Seen(
-        looks=ticks_of(instance, schedule_name(spec), start - _MOMENT),
+        looks=looks_of(instance, spec, start - _MOMENT),
         runs=runs_for_ticks(instance, spec, start),
         pauses=pauses_of(instance, settings, spec),
         refreshed=cache(lambda: last_refreshed(instance, spec)),
@@ -107,15 +108,16 @@ def seen_of(instance: dg.DagsterInstance, settings: Settings, spec: SourceSpec, 
 def runs_for_ticks(instance: dg.DagsterInstance, spec: SourceSpec, start: datetime) -> list[Made]:
     """Return the source's runs, also under an old name, that bear the tick they stand for, oldest first."""
     names = [spec.source, *(key.path[-1] for key in former_keys(spec))]
-    filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: ["schedule", "catch_up"]}, created_after=start)
-    return [_made(run) for run in reversed(instance.get_runs(filters)) if run.tags.get(TICK)]
+    records = scheduled_runs(instance, names, ["schedule", "catch_up"], created_after=start)
+    runs = [record.dagster_run for record in reversed(records)]
+    return [_made(run, names) for run in runs if run.tags.get(TICK)]
 
 
-def _made(run: dg.DagsterRun) -> Made:
+def _made(run: dg.DagsterRun, names: Sequence[str]) -> Made:
     return Made(
         run.run_id,
         datetime.fromisoformat(run.tags[TICK].replace("Z", "+00:00")),
-        int(run.tags.get(COALESCED, "1")),
+        max(coalesced_of(run.tags, name) for name in names),
         run.status.value.lower(),
         EXPIRED in run.tags,
     )

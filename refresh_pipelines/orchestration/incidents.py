@@ -21,6 +21,7 @@ from refresh_pipelines.notices import route_for
 from refresh_pipelines.orchestration.assets import host_of
 from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.former import CARRIED, former_keys
+from refresh_pipelines.orchestration.herds import member_ends
 from refresh_pipelines.orchestration.internals import failed_checks, settled
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of, outcome_from, plain
@@ -286,6 +287,7 @@ def _broken_off(
     began = _at(record.start_time) if record.start_time else record.create_timestamp
     single = run.tags.get("dagster/partition")
     ends = [run.tags[name] for name in (RANGE_START, RANGE_END) if name in run.tags]
+    ends = ends or member_ends(run.tags, spec.source)
     keys = (single,) if single else tuple(ends)
     if len(ends) == 2 and not single:
         try:

@@ -11,6 +11,7 @@ from datetime import datetime
 import dagster as dg
 
 from refresh_pipelines import log
+from refresh_pipelines.decide import Request
 from refresh_pipelines.errors import RefreshError
 from refresh_pipelines.orchestration.tags import GROUP, PROBE, RANGE_END, RANGE_START, SOURCE, TRIGGER, trigger_of
 from refresh_pipelines.outcome import GOOD_EXIT, Outcome
@@ -20,7 +21,7 @@ from refresh_pipelines.spec import SourceSpec
 
 def about_run(run: dg.DagsterRun, spec: SourceSpec) -> AbstractContextManager[None]:
     """Have every line inside name the run, its source and its trigger."""
-    return log.bound(source=spec.source, group=spec.group, run_id=run.run_id, trigger=trigger_of(run.tags))
+    return log.bound(source=spec.source, group=spec.group, run_id=run.run_id, trigger=trigger_of(run.tags, spec.source))
 
 
 def log_ended(outcome: Outcome, message: str, attempt: int, trace: str | None = None) -> None:
@@ -81,6 +82,23 @@ def log_requested(by: str, requests: Iterable[dg.RunRequest], due_at: datetime |
             by=by,
             run_key=request.run_key,
             probe=int(probe) if probe else None,
+            due_at=due_at,
+        )
+
+
+def log_shared(
+    by: str, due: Iterable[tuple[SourceSpec, Request]], run_key: str | None, due_at: datetime | None = None
+) -> None:
+    """Log the run that a schedule asks for on behalf of several sources, once for each of these."""
+    for spec, request in due:
+        log.event(
+            "tick.requested",
+            source=spec.source,
+            group=spec.group,
+            partition="...".join(dict.fromkeys([*request.keys[:1], *request.keys[-1:]])),
+            trigger=request.trigger,
+            by=by,
+            run_key=run_key,
             due_at=due_at,
         )
 

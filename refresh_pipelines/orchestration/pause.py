@@ -22,7 +22,7 @@ from refresh_pipelines.orchestration.internals_ticks import (
     switch_on,
     switches,
 )
-from refresh_pipelines.orchestration.schedules import schedule_name
+from refresh_pipelines.orchestration.looks import batch_of, batch_schedule, own_schedule
 from refresh_pipelines.pauses import IN_DAGSTER, Pause, begin_pauses, end_pauses, open_pauses, pauses
 from refresh_pipelines.schedule import cron_of
 from refresh_pipelines.settings import Settings
@@ -45,13 +45,22 @@ class Lever(NamedTuple):
 def lever_of(spec: SourceSpec) -> Lever | None:
     """Return what requests a source's runs by itself; None where nothing does, or what does so for others too.
 
-    Derived sources share one sensor. A pause of theirs is in the log alone, which that sensor reads.
+    Derived sources share one sensor, and those of a batch its schedule. A pause of theirs is in the log alone, which
+    that sensor or schedule reads.
     """
-    if spec.schedule is None or not spec.enabled:
+    if spec.schedule is None or not spec.enabled or batch_of(spec):
         return None
     if spec.schedule.frequency == "on_event":
         return Lever(f"{spec.source}_files", "sensor")
-    return Lever(schedule_name(spec), "schedule", cron_of(spec.schedule, spec.source))
+    return Lever(own_schedule(spec), "schedule", cron_of(spec.schedule, spec.source))
+
+
+def shared_lever_of(spec: SourceSpec) -> Lever | None:
+    """Return the schedule that requests the runs of a source's whole batch; None for a source of none."""
+    batch = batch_of(spec)
+    if spec.schedule is None or batch is None:
+        return None
+    return Lever(batch_schedule(batch), "schedule", cron_of(spec.schedule, spec.source))
 
 
 def paused_sources(instance: dg.DagsterInstance, settings: Settings, specs: Iterable[SourceSpec]) -> set[str]:
@@ -87,13 +96,16 @@ def resume(
 ) -> list[SourceSpec]:
     """End pauses and log it; return the sources that were paused. No tick before `now` is made up for.
 
+    Where somebody has stopped the schedule of a whole batch, it goes on for all its sources that are not paused one
+    by one.
+
     Raises:
         InternalError: the log cannot be written; what was resumed in Dagster is then resumed.
     """
     before = paused_sources(instance, settings, specs)
     changed = [spec for spec in specs if spec.source in before]
     for spec in changed:
-        lever = lever_of(spec)
+        lever = lever_of(spec) or _stopped(instance, spec)
         if lever:
             switch_on(instance, lever.name, lever.kind, now, lever.cron)
     if changed:
@@ -114,14 +126,17 @@ def watch_pauses(instance: dg.DagsterInstance, settings: Settings, specs: Iterab
     begun: list[Pause] = []
     ended: list[tuple[str, datetime]] = []
     for spec in specs:
-        lever, known = lever_of(spec), logged.get(spec.source)
+        lever, known = lever_of(spec) or shared_lever_of(spec), logged.get(spec.source)
         if lever is None:
             continue
         if _is_off(lever, found):
             begun += [] if known else [Pause(spec.source, _last_seen(instance, lever) or now, None, "", IN_DAGSTER)]
         elif known:
             at = _switched_on(found.get(lever.name), known, now)
-            if at is None:
+            if lever_of(spec) is None:
+                # One of a batch whose schedule is on: only what came with the schedule's stop is over.
+                ended += [(spec.source, at or now)] if known.by == IN_DAGSTER else []
+            elif at is None:
                 _stop(instance, spec)
             else:
                 ended.append((spec.source, at))
@@ -144,10 +159,10 @@ def pauses_of(
     spans = [(pause.paused_at, pause.resumed_at) for pause in pauses(settings.data_dir, spec.source)]
     lever = lever_of(spec)
     if lever is None or lever.kind == "sensor":
-        return spans
-    switch = switch_of(instance, lever.name)
+        lever = _stopped(instance, spec)
+    switch = switch_of(instance, lever.name) if lever else None
     lasting = bool(spans) and spans[-1][1] is None
-    if switch is None:
+    if lever is None or switch is None:
         return spans
     if not switch.on:
         return spans if lasting else [*spans, (newest_tick(instance, lever.name) or EVER, None)]
@@ -162,11 +177,20 @@ def pauses_of(
 
 
 def _is_paused(spec: SourceSpec, found: Mapping[str, Switch], logged: Mapping[str, Pause]) -> bool:
-    return spec.source in logged if _shares(spec) else _is_off(lever_of(spec), found)
+    if _shares(spec):
+        return spec.source in logged or _is_off(shared_lever_of(spec), found)
+    return _is_off(lever_of(spec), found)
 
 
 def _shares(spec: SourceSpec) -> bool:
-    return spec.enabled and spec.derived
+    return spec.enabled and (spec.derived or batch_of(spec) is not None)
+
+
+def _stopped(instance: dg.DagsterInstance, spec: SourceSpec) -> Lever | None:
+    """Return the schedule of a source's batch where somebody has stopped it."""
+    lever = shared_lever_of(spec)
+    switch = switch_of(instance, lever.name) if lever else None
+    return lever if switch is not None and not switch.on else None
 
 
 def _is_off(lever: Lever | None, found: Mapping[str, Switch]) -> bool:

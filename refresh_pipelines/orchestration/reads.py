@@ -22,6 +22,7 @@ from refresh_pipelines.orchestration.assets import host_of
 from refresh_pipelines.orchestration.breakers import Breakers, Log
 from refresh_pipelines.orchestration.events import succeeded
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.herds import is_shared, member_ends, step_of, steps_ended
 from refresh_pipelines.orchestration.internals import know_pools
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import key_of
@@ -95,6 +96,8 @@ class Reads:
         self.sources = {spec.source: spec for spec in self.specs} if sources is None else sources
         self.settings = settings
         self.noting = noting
+        self._keep = keep
+        self._steps: dict[str, _Kept[frozenset[str]]] = {}
         self._runs: _Kept[Sequence[dg.RunRecord]] = _Kept(keep)
         self._newest: _Kept[Mapping[dg.AssetKey, int | None]] = _Kept(keep)
         self._changes: _Kept[Mapping[str, tuple[Change, ...]]] = _Kept(timedelta(minutes=1) if keep else keep)
@@ -112,8 +115,17 @@ class Reads:
         return [
             _flight(instance, spec, record.dagster_run, now)
             for record in records
-            if _concerns(record.dagster_run, spec) and not hopeless(instance, record, spec, now, folder)
+            if _concerns(record.dagster_run, spec)
+            and step_of(spec) not in self._ended(instance, record.dagster_run)
+            and not hopeless(instance, record, spec, now, folder)
         ]
+
+    def _ended(self, instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str]:
+        """Return the steps of a run that need not be waited for: of several sources one may take hours."""
+        if not is_shared(run.tags):
+            return frozenset()
+        kept = self._steps.setdefault(run.run_id, _Kept(self._keep))
+        return kept.get(lambda: steps_ended(instance, run.run_id))
 
     def succeeded(self, instance: dg.DagsterInstance, spec: SourceSpec) -> frozenset[str | None]:
         """Return the partitions that a refresh ever ended well for, (None,) for a source without partitions."""
@@ -196,7 +208,10 @@ def _concerns(run: dg.DagsterRun, spec: SourceSpec) -> bool:
 
 
 def _flight(instance: dg.DagsterInstance, spec: SourceSpec, run: dg.DagsterRun, now: datetime) -> Flight:
+    ends = member_ends(run.tags, spec.source)
     single, first, last = (run.tags.get(name) for name in (_PARTITION, RANGE_START, RANGE_END))
+    if ends:
+        single, (first, last) = None, (ends[0], ends[-1])
     keys = frozenset([single] if single else [])
     if first or last:
         known = partition_keys(spec, now, dynamic_keys(instance, spec))
@@ -204,4 +219,4 @@ def _flight(instance: dg.DagsterInstance, spec: SourceSpec, run: dg.DagsterRun, 
             keys = frozenset(between(spec, known, first, last))
         except ValueError:  # a range of partitions that the source has no more
             keys = frozenset(key for key in (first, last) if key)
-    return Flight(run.run_id, keys, trigger_of(run.tags))
+    return Flight(run.run_id, keys, trigger_of(run.tags, spec.source))

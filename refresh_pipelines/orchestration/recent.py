@@ -13,9 +13,11 @@ from refresh_pipelines.clocks import clocks_of, savings_of
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.herds import sources_of
 from refresh_pipelines.orchestration.internals import observed_since
+from refresh_pipelines.orchestration.looks import scheduled_runs
 from refresh_pipelines.orchestration.report import key_of
-from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
+from refresh_pipelines.orchestration.tags import TRIGGER
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
@@ -88,17 +90,17 @@ def _newly_scheduled(
     filters = dg.RunsFilter(tags={TRIGGER: "schedule"}, created_after=datetime.fromisoformat(since))
     found = set()
     for record in instance.get_run_records(filters, limit=_MOST_RUNS, ascending=True):
-        source, at = sources.get(record.dagster_run.tags.get(SOURCE, "")), _iso(record.create_timestamp)
-        if source and at and at > (pasts[source][_SCHEDULED] or ""):
-            pasts[source][_SCHEDULED] = at
-            found.add(source)
+        at = _iso(record.create_timestamp)
+        for source in filter(None, map(sources.get, sources_of(record.dagster_run.tags))):
+            if at and at > (pasts[source][_SCHEDULED] or ""):
+                pasts[source][_SCHEDULED] = at
+                found.add(source)
     return found
 
 
 def _scheduled(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:
     names = [spec.source, *(key.path[-1] for key in former_keys(spec))]
-    filters = dg.RunsFilter(tags={SOURCE: names, TRIGGER: "schedule"})
-    records = instance.get_run_records(filters, limit=1)
+    records = scheduled_runs(instance, names, ["schedule"], limit=1)
     return records[0].create_timestamp if records else None
 
 

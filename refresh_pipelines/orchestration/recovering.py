@@ -25,5 +25,5 @@ def recover(context: dg.AssetExecutionContext, spec: SourceSpec, state: LoadStat
     context.log.warning(text)
     log.event("refresh.recovered", text, partition=key, lost_run_id=state.run_id)
     run = context.instance.get_run_by_id(state.run_id)
-    outcome = recovered_outcome(spec, state, trigger_of(run.tags if run else {}))
+    outcome = recovered_outcome(spec, state, trigger_of(run.tags if run else {}, spec.source))
     context.log_event(materialization(spec, outcome, recovered=True))

@@ -9,15 +9,15 @@ import dagster as dg
 
 from refresh_pipelines.breaker import sentence
 from refresh_pipelines.credentials import missing_key
-from refresh_pipelines.decide import Facts, Request, catch_up_of, decide, loads_history, tick_text
+from refresh_pipelines.decide import Decision, Facts, Request, catch_up_of, decide, loads_history, tick_text
 from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.gates import Closed
 from refresh_pipelines.later import left_alone_until
 from refresh_pipelines.orchestration.checks import own_checks, own_target
 from refresh_pipelines.orchestration.gates import Gates
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB, cancel_run, shared_instance
-from refresh_pipelines.orchestration.internals_ticks import newest_tick
 from refresh_pipelines.orchestration.logged import log_requested, log_skipped
+from refresh_pipelines.orchestration.looks import newest_look, own_schedule
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.reads import Reads
 from refresh_pipelines.orchestration.report import key_of
@@ -31,11 +31,6 @@ from refresh_pipelines.window import due_keys, split_key
 MOST_OWN_TARGETS = 300
 _REMEMBERED = 1000
 SWITCHED_OFF = "REFRESH_SCHEDULES_ENABLED is false"
-
-
-def schedule_name(spec: SourceSpec) -> str:
-    """Return the name of a source's schedule."""
-    return f"{spec.source}_schedule"
 
 
 def source_schedule(
@@ -52,7 +47,7 @@ def source_schedule(
     if rhythm is None:
         raise ValueError(f"{spec.name} is not due at times")
     return dg.ScheduleDefinition(
-        name=schedule_name(spec),
+        name=own_schedule(spec),
         cron_schedule=rhythm.cron,
         execution_timezone=rhythm.zone,
         job_name=IMPLICIT_ASSET_JOB if shared else None,
@@ -72,18 +67,22 @@ def _tick(
         at = context.scheduled_execution_time.astimezone(timezone.utc)
         now = max(workshop.clock(), at)
         instance = shared_instance(context)
-        facts = facts_of(instance, spec, workshop.settings, reads, at, now)
-        decision = decide(spec, at, now, facts)
-        for run_id in decision.cancel:
-            cancel_run(instance, run_id, f"overlap: cancel; the tick of {tick_text(at)} takes its place")
+        decision = decide(spec, at, now, facts_of(instance, spec, workshop.settings, reads, at, now))
+        make_room(instance, decision, at)
         requests = [run_request(spec, at, request, selection=selection) for request in decision.requests]
-        log_requested(schedule_name(spec), requests, at)
+        log_requested(own_schedule(spec), requests, at)
         yield from requests
         if not requests:
-            log_skipped(schedule_name(spec), spec, decision.reason, at)
+            log_skipped(own_schedule(spec), spec, decision.reason, at)
             yield dg.SkipReason(decision.reason)
 
     return tick
+
+
+def make_room(instance: dg.DagsterInstance, decision: Decision, at: datetime) -> None:
+    """Cancel the runs that the requests of a tick are to take the place of (`overlap: cancel`)."""
+    for run_id in decision.cancel:
+        cancel_run(instance, run_id, f"overlap: cancel; the tick of {tick_text(at)} takes its place")
 
 
 def facts_of(
@@ -142,7 +141,7 @@ def _coalesced(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, at:
     rhythm = rhythm_of(spec)
     if rhythm is None:
         return 1
-    before = newest_tick(instance, schedule_name(spec), before=at)
+    before = newest_look(instance, spec, before=at)
     if before is None:
         return 1
     since = reads.since(instance, spec, at)
@@ -166,12 +165,18 @@ def _missing(instance: dg.DagsterInstance, spec: SourceSpec, reads: Reads, at: d
 
 
 def run_request(
-    spec: SourceSpec, tick: datetime, request: Request, *, selection: list[dg.AssetKey] | None = None
+    spec: SourceSpec,
+    tick: datetime,
+    request: Request,
+    *,
+    selection: list[dg.AssetKey] | None = None,
+    among: bool = False,
 ) -> dg.RunRequest:
     """Return one run as Dagster wants it asked for: a single partition, or a whole range.
 
     Args:
         selection: the source's asset, where the schedule's job holds others too.
+        among: whether the schedule asks for runs of other sources too, whose keys may be the same.
     """
     tags = {**run_tags(spec, request.trigger), TICK: tick_text(tick)}
     if request.coalesced > 1:
@@ -181,7 +186,7 @@ def run_request(
         tags |= range_tags(request.keys)
     only = request.keys[0] if len(request.keys) == 1 else None
     return dg.RunRequest(
-        run_key=request.run_key,
+        run_key=request.run_key + (f"|{spec.source}" if among else ""),
         tags=tags,
         partition_key=only,
         asset_selection=selection,

@@ -40,7 +40,7 @@ def silent_failures(
         for asset in _silent(instance, record.run_id, steps):
             run = instance.get_run_by_id(record.run_id)
             at = datetime.fromtimestamp(record.timestamp, timezone.utc)
-            trigger = trigger_of(run.tags) if run else "manual"
+            trigger = trigger_of(run.tags, asset.path[-1]) if run else "manual"
             text = "the step failed without an event; the log of its run says why"
             event = Event(record.storage_id, record.run_id, at, None, "failed", SILENT, trigger, text)
             found.setdefault(asset, []).append(event)

@@ -31,7 +31,7 @@ from refresh_pipelines.orchestration.report import metadata_of
 from refresh_pipelines.orchestration.tags import KILLED, MAX_RETRIES, trigger_of
 from refresh_pipelines.outcome import Outcome
 from refresh_pipelines.settings import Settings
-from refresh_pipelines.worker import GRACE, Found, burying, workers
+from refresh_pipelines.worker import GRACE, Found, Task, burying, workers
 
 # So long a killed process may take to let go of its lock.
 _DYING = 10.0
@@ -136,19 +136,20 @@ def _patiently(settings: Settings, run_id: str) -> Iterator[bool]:
 def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error: RefreshError | None) -> Ended:
     shutil.rmtree(settings.data_dir / "staging" / found.run_id[:8], ignore_errors=True)
     run = instance.get_run_by_id(found.run_id)
-    told = error or _killed(found)
+    told = error or _killed(found, found.task)
     if run is None or run.status is dg.DagsterRunStatus.CANCELED:
         return Ended(found.run_id, str(told))
-    if found.task is not None:
-        told.source = found.task.source
-        group, _, source = found.task.source.rpartition("/")
-        for key in found.task.keys:
-            told.partition = key
-            outcome = Outcome(source, group, key, "failed", error_class=told.error_class, message=str(told))
-            outcome.run_id, outcome.trigger = run.run_id, trigger_of(run.tags)
-            outcome.started_at = found.task.started_at
+    for task in found.tasks:
+        why = told if task is found.task else _killed(found, task)
+        why.source = task.source
+        group, _, source = task.source.rpartition("/")
+        for key in task.keys:
+            why.partition = key
+            outcome = Outcome(source, group, key, "failed", error_class=why.error_class, message=str(why))
+            outcome.run_id, outcome.trigger = run.run_id, trigger_of(run.tags, source)
+            outcome.started_at = task.started_at
             event = dg.AssetObservation(
-                dg.AssetKey([group, source]), partition=key, metadata=metadata_of(outcome), description=str(told)
+                dg.AssetKey([group, source]), partition=key, metadata=metadata_of(outcome), description=str(why)
             )
             report_observation(instance, run, event)
     if run.status is dg.DagsterRunStatus.CANCELING:
@@ -160,14 +161,13 @@ def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error:
     return Ended(found.run_id, str(told))
 
 
-def _killed(found: Found) -> Interrupted:
+def _killed(found: Found, task: Task | None) -> Interrupted:
     if found.untold:
         return Interrupted(
             "this run could not record how it ended",
             came="Dagster's history away when it did",
             todo="What it loaded stays loaded; the next refresh makes up for what was not recorded.",
         )
-    task = found.task
     doing = f" while it was {STAGES.get(task.stage, task.stage)}" if task else ""
     return Interrupted(
         "the process of this run was killed",

@@ -14,6 +14,9 @@ REPLAY = "refresh/replay"
 ACCEPT, ACCEPTED_BY = "refresh/accept", "refresh/accepted_by"
 # Of scheduled runs: the due tick that asked for it, and how many ticks it stands for where more than one was due.
 TICK, COALESCED = "refresh/tick", "refresh/coalesced"
+# Of runs that several sources share: the batch's name; by the stem of each source that the run is for, why, and which
+# partitions, from the first key to the last; by that of each other source of the batch, why the tick asks nothing.
+BATCH, MEMBER, KEYS, SKIPPED = "refresh/batch", "refresh/member/", "refresh/keys/", "refresh/skipped/"
 # Of runs that were cancelled because they waited too long: when.
 EXPIRED = "refresh/expired"
 # The triggers of runs that are cancelled so; what people and backfills ask for waits as long as it must.
@@ -34,9 +37,14 @@ def was_killed(run_id: str, tags: Mapping[str, str]) -> bool:
     return tags.get(KILLED, "").startswith(run_id[:8])
 
 
-def trigger_of(tags: Mapping[str, str]) -> str:
-    """Return what triggered a run, from its own tag or from the marks Dagster leaves."""
-    return tags.get(TRIGGER) or next((name for mark, name in _MARKS.items() if mark in tags), "manual")
+def trigger_of(tags: Mapping[str, str], source: str = "") -> str:
+    """Return what triggered a run, from its own tag or from the marks Dagster leaves.
+
+    Args:
+        source: the stem of the source that is asked about, where the run may be one that several share.
+    """
+    said = tags.get(MEMBER + source) or tags.get(TRIGGER)
+    return said or next((name for mark, name in _MARKS.items() if mark in tags), "manual")
 
 
 def run_tags(spec: SourceSpec, trigger: str) -> dict[str, str]:

@@ -19,9 +19,8 @@ from refresh_pipelines.expected import rhythm_of
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.former import CARRIED
 from refresh_pipelines.orchestration.inside import asset_events_since
-from refresh_pipelines.orchestration.internals_ticks import ticks_of
+from refresh_pipelines.orchestration.looks import looks_of
 from refresh_pipelines.orchestration.report import outcome_from, plain
-from refresh_pipelines.orchestration.schedules import schedule_name
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 
@@ -112,7 +111,7 @@ class Tallies:
             after = datetime.fromisoformat(known)
             if rhythm.newest(now) <= after:
                 continue
-            for look in ticks_of(instance, schedule_name(spec), after):
+            for look in looks_of(instance, spec, after):
                 if look.status not in _RESULTS:
                     break  # it has begun and not ended, and is counted when it has
                 totals.ticks[_RESULTS[look.status]] += 1

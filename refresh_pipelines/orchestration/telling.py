@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class _Rewriting:
 
 
 _rewriting = _Rewriting()
+_counting, _writing = threading.Lock(), threading.Lock()
 
 
 def tell(
@@ -77,16 +79,22 @@ def _rewrite_status(context: dg.AssetExecutionContext, workshop: Workshop) -> No
 
     With two hundred sources it takes longer than to refresh one.
     """
-    if _rewriting.run_id != context.run_id:
-        _rewriting.run_id, _rewriting.ended, _rewriting.until = context.run_id, 0, 0.0
-    _rewriting.ended += 1
     chosen = context.run.asset_selection
-    begun = time.monotonic()
-    if begun < _rewriting.until and chosen and _rewriting.ended < len(chosen):
+    with _counting:
+        if _rewriting.run_id != context.run_id:
+            _rewriting.run_id, _rewriting.ended, _rewriting.until = context.run_id, 0, 0.0
+        _rewriting.ended += 1
+        last = not chosen or _rewriting.ended >= len(chosen)
+    # Sources that share a run end side by side: one writes for all, and the last waits to do so.
+    if (time.monotonic() < _rewriting.until and not last) or not _writing.acquire(blocking=last):
         return
-    write_status_file(context.instance, workshop.settings)
-    ended = time.monotonic()
-    _rewriting.until = ended + (ended - begun) / _SHARE
+    try:
+        begun = time.monotonic()
+        write_status_file(context.instance, workshop.settings)
+        ended = time.monotonic()
+        _rewriting.until = ended + (ended - begun) / _SHARE
+    finally:
+        _writing.release()
 
 
 def _failed_at(instance: dg.DagsterInstance, spec: SourceSpec, run_id: str) -> datetime:

@@ -12,6 +12,7 @@ from refresh_pipelines.draft import Draft
 from refresh_pipelines.problems import Problem
 from refresh_pipelines.rules.addresses import check_addresses
 from refresh_pipelines.rules.archive import check_redact
+from refresh_pipelines.rules.batches import check_batch
 from refresh_pipelines.rules.columns import check_column_names, check_columns_named, check_demands, check_fields
 from refresh_pipelines.rules.drops import check_drop
 from refresh_pipelines.rules.gates import check_derived, check_requires
@@ -44,6 +45,7 @@ RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     check_redact,
     check_rhythm,
     check_zone,
+    check_batch,
     check_retry,
     check_time_limit,
     check_breaker,

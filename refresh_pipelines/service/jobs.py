@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from refresh_pipelines.orchestration.schedules import schedule_name
+from refresh_pipelines.orchestration.looks import schedule_name
 from refresh_pipelines.schedule import cron_of, next_fires
 from refresh_pipelines.service.board import View
 from refresh_pipelines.service.models import Job, Schedule, SourceItem

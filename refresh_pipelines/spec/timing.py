@@ -24,6 +24,11 @@ class Schedule(Model):
     overlap: Literal["skip", "queue", "cancel"] = "skip"
     expire: Duration = timedelta(hours=1)
     jitter: Duration = timedelta(0)
+    batch: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_]{0,39}$",
+        description="sources that name the same batch and are due together share one run, a step each",
+    )
 
     @model_validator(mode="after")
     def _one_rhythm(self) -> Schedule:

@@ -49,7 +49,8 @@ CLOSED = trap(
 )  # fmt: skip
 MANY = trap(
     "sqlite-many-sources", "advice", "Many sources share one history in SQLite: those due at once begin minutes late.",
-    "Keep history in PostgreSQL (REFRESH_INSTANCE), or spread the sources over the hour with `schedule.jitter`.",
+    "Keep history in PostgreSQL (REFRESH_INSTANCE), let sources share a run (`schedule.batch`), "
+    "or spread them over the hour with `schedule.jitter`.",
 )  # fmt: skip
 LONG = trap(
     "sqlite-many-runs", "advice", "Many runs are kept in SQLite, 130 KB of disk each.",
