@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from refresh_pipelines.orchestration.instance import open_instance
-from refresh_pipelines.orchestration.internals_sqlite import SqliteStorage
+from refresh_pipelines.orchestration.internals_sqlite import VERSION, SqliteStorage
 from refresh_pipelines.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +102,15 @@ def test_a_history_that_dagster_made_is_read_and_gone_on_with_and_the_other_way_
     assert events(own, second) == events(own, first)
     assert own.get_latest_materialization_event(dg.AssetKey(["benin", "a"])).run_id == second
     assert own.get_runs_count() == 2
+
+
+def test_a_file_of_an_older_version_is_left_to_dagster(instance_of):
+    run_id = run_in(instance_of("one", OURS))
+    (path,) = (path for path in Path().rglob("*.db") if run_id in path.name)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE alembic_version")
+    assert (dg.DagsterEventType.STEP_SUCCESS, "benin__a") in events(instance_of("one", OURS), run_id)
+    assert tables(path)[1] == [(VERSION,)]
 
 
 def test_what_stands_in_the_file_of_a_run_stays_when_it_is_opened_anew(instance_of):

@@ -34,10 +34,10 @@ from dagster._serdes import ConfigurableClassData
 
 # Dagster waits so long for a lock on events, and SQLite's own five seconds for one on runs and schedules.
 _PATIENCE = 60.0
-_VERSION = "SELECT version_num FROM alembic_version"
+# What Dagster 1.13 stamps its files with (alembic). To a file with another version its own code is applied.
+VERSION = "29b539ebc72a"
+_SQLITE = "sqlite:///"
 _wanted = threading.local()
-# Files of runs and schedules that this process has seen to be there and of Dagster's version.
-_seen: set[tuple[str, int]] = set()
 
 
 class SqliteStorage(DagsterSqliteStorage):
@@ -61,101 +61,83 @@ class SqliteStorage(DagsterSqliteStorage):
 class _Runs(SqliteRunStorage):
     @classmethod
     def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> _Runs:
-        path = Path(base_dir) / "runs.db"
-        if not _is_known(path):
+        path = Path(base_dir).resolve() / "runs.db"
+        if not _is_current(path):
             SqliteRunStorage.from_local(base_dir)
-            _know(path)
-        return cls(f"sqlite:///{path}", inst_data)
+        return cls(f"{_SQLITE}{path}", inst_data)
 
     @contextmanager
     def connect(self) -> Iterator[sqlalchemy.Connection]:
-        with _connected(_path_of(self._conn_string)) as connection:
+        with _connected(self._conn_string.removeprefix(_SQLITE)) as connection:
             yield connection
 
 
 class _Schedules(SqliteScheduleStorage):
     @classmethod
     def from_local(cls, base_dir: str, inst_data: ConfigurableClassData | None = None) -> _Schedules:
-        path = Path(base_dir) / "schedules.db"
-        if not _is_known(path):
+        path = Path(base_dir).resolve() / "schedules.db"
+        if not _is_current(path):
             SqliteScheduleStorage.from_local(base_dir)
-            _know(path)
-        return cls(f"sqlite:///{path}", inst_data)
+        return cls(f"{_SQLITE}{path}", inst_data)
 
     @contextmanager
     def connect(self) -> Iterator[sqlalchemy.Connection]:
-        with _connected(_path_of(self._conn_string)) as connection:
+        with _connected(self._conn_string.removeprefix(_SQLITE)) as connection:
             yield connection
 
 
 class _Events(SqliteEventLogStorage):
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
-        path = self.path_for_shard(shard)
+        path = Path(self.path_for_shard(shard))
         # One at a time, as Dagster has it: threads that wait for each other in SQLite wait longer.
         with self._db_lock:
             if shard not in self._initialized_dbs:
-                if shard == INDEX_SHARD_NAME:
-                    self._look_at_index(Path(path))
-                elif not _is_empty_run_put(path):
+                if shard != INDEX_SHARD_NAME and not path.exists():
+                    _put_empty_run(path)
+                if not _is_current(path):
                     self._initdb(_engine_of(path))
                 self._initialized_dbs.add(shard)
-            with _connected(path) as connection:
+            with _connected(str(path)) as connection:
                 yield connection
 
-    def _look_at_index(self, path: Path) -> None:
-        if not _is_known(path):
-            self._initdb(_engine_of(str(path)))
-            _know(path)
 
-
-def _is_empty_run_put(path: str) -> bool:
-    """Make the file of a run, unless it is there; return whether it is one of Dagster's version now."""
-    if not Path(path).exists():
-        new = Path(f"{path}.{os.getpid()}-{threading.get_ident()}.new")
-        # Where it cannot be put, Dagster's own way says why.
-        with suppress(OSError):
-            new.write_bytes(_empty_run()[0])
-            try:
-                # Not over what another process has put there a moment ago, and may have written to.
-                os.link(new, path)
-            finally:
-                new.unlink()
+def _is_current(path: Path) -> bool:
+    """Whether a file is there and needs nothing of Dagster before it can be used."""
+    if not path.exists():
+        return False
     try:
         with closing(sqlite3.connect(path, timeout=_PATIENCE)) as connection:
-            return connection.execute(_VERSION).fetchall() == [(_empty_run()[1],)]
+            return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(VERSION,)]
     except sqlite3.DatabaseError:
         return False  # Dagster says what is wrong with it, or makes it whole
 
 
+def _put_empty_run(path: Path) -> None:
+    """Make the file of a run. Where it cannot be put, Dagster's own way is left to make it, or to say why not."""
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    with suppress(OSError):
+        new.write_bytes(_empty_run())
+        try:
+            # Not over what another process has put there a moment ago, and may have written to.
+            os.link(new, path)
+        finally:
+            new.unlink()
+
+
 @cache
-def _empty_run() -> tuple[bytes, str]:
-    """Return the file of a run without events, and the version of its tables: as Dagster makes one here and now."""
+def _empty_run() -> bytes:
+    """Return the file of a run without events, as Dagster makes one here and now."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.db"
-        SqliteEventLogStorage._initdb(_NO_STORE, _engine_of(str(path)))
+        SqliteEventLogStorage._initdb(_NO_STORE, _engine_of(path))
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            [[version]] = connection.execute(_VERSION).fetchall()
-        return path.read_bytes(), version
+        return path.read_bytes()
 
 
 # Making tables asks nothing of the store whose they are.
 _NO_STORE: Any = None
-
-
-def _is_known(path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return (str(path), path.stat().st_ino) in _seen
-    return False
-
-
-def _know(path: Path) -> None:
-    _seen.add((str(path), path.stat().st_ino))
-
-
-def _path_of(conn_string: str) -> str:
-    return conn_string.removeprefix("sqlite:///")
 
 
 @contextmanager
@@ -175,7 +157,7 @@ def _engine() -> sqlalchemy.Engine:
     )
 
 
-def _engine_of(path: str) -> sqlalchemy.Engine:
+def _engine_of(path: Path) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
-        f"sqlite:///{path}", poolclass=sqlalchemy.NullPool, connect_args={"timeout": _PATIENCE}
+        f"{_SQLITE}{path}", poolclass=sqlalchemy.NullPool, connect_args={"timeout": _PATIENCE}
     )
