@@ -9,6 +9,7 @@ import dagster as dg
 
 from refresh_pipelines import log
 from refresh_pipelines.catalogue import Catalogue, load_catalogue
+from refresh_pipelines.catalogue_now import note
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.collector import collection_paused
 from refresh_pipelines.expected import rhythm_of
@@ -33,6 +34,7 @@ from refresh_pipelines.orchestration.sensors import failure_sensor
 from refresh_pipelines.orchestration.tools import Workshop
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
+from refresh_pipelines.watch import look
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,10 +107,13 @@ def _executor(batches: Mapping[str, Sequence[SourceSpec]]) -> dg.ExecutorDefinit
 
 
 def _read(settings: Settings, only: Collection[str] | None) -> Catalogue:
+    seen = look(settings)
     catalogue = load_catalogue(settings.catalog, settings.environ)
     try:
         remember(catalogue, settings, utc_now(), only)
     except OSError as error:
         # Full or read-only: the sources run as well, until somebody breaks a file.
         _LOG.warning("What the sources say now could not be remembered: %s", error)
-    return with_last_good(catalogue, settings)
+    working = with_last_good(catalogue, settings)
+    note(settings, seen, working)
+    return working

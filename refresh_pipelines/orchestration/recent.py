@@ -48,7 +48,9 @@ def pasts_of(
         if before and before[0] == basis and observed.isdisjoint(keys[spec.source]):
             out[spec.source] = json.loads(before[1])
         else:
-            out[spec.source] = _past(history(instance, spec, _LOOK_BACK) if ids else [], _scheduled(instance, spec))
+            # A run that was scheduled since is entered below, for all sources at once.
+            scheduled = json.loads(before[1])[_SCHEDULED] if before else _iso(_scheduled(instance, spec))
+            out[spec.source] = _past(history(instance, spec, _LOOK_BACK) if ids else [], scheduled)
             new[spec.source] = basis
             if len(new) % _MOST_UNKEPT == 0:
                 # Of a first reading that is broken off the next one finds what was done.
@@ -62,7 +64,7 @@ def pasts_of(
     return out
 
 
-def _past(outcomes: Sequence[Outcome], scheduled_at: datetime | None) -> dict[str, Any]:
+def _past(outcomes: Sequence[Outcome], scheduled_at: str | None) -> dict[str, Any]:
     clocks, savings = clocks_of(outcomes), savings_of(outcomes)
     last = outcomes[0] if outcomes else None
     return {
@@ -73,7 +75,7 @@ def _past(outcomes: Sequence[Outcome], scheduled_at: datetime | None) -> dict[st
         "bytes_saved": savings.saved,
         "last_outcome": last.outcome if last else None,
         "last_run_id": last.run_id if last else None,
-        _SCHEDULED: _iso(scheduled_at),
+        _SCHEDULED: scheduled_at,
         "consecutive_failures": _failures_in_a_row(outcomes),
         "incident": last.error_class if last and last.outcome in ("failed", "quarantined") else None,
     }
@@ -84,10 +86,8 @@ def _newly_scheduled(
 ) -> set[str]:
     """Enter the scheduled runs since the newest that is known, which need not have logged anything yet."""
     since = max((past[_SCHEDULED] for past in pasts.values() if past[_SCHEDULED]), default=None)
-    if since is None:
-        return set()
     sources = {key.path[-1]: source for source, own in keys.items() for key in own}
-    filters = dg.RunsFilter(tags={TRIGGER: "schedule"}, created_after=datetime.fromisoformat(since))
+    filters = dg.RunsFilter(tags={TRIGGER: "schedule"}, created_after=since and datetime.fromisoformat(since))
     found = set()
     for record in instance.get_run_records(filters, limit=_MOST_RUNS, ascending=True):
         at = _iso(record.create_timestamp)

@@ -11,10 +11,10 @@ import dagster as dg
 
 from refresh_pipelines.breaker import State
 from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.catalogue_now import catalogue_now
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.freshness import Verdict
 from refresh_pipelines.heartbeat import life_of, status_file
-from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.notices import Notices
 from refresh_pipelines.ops import telling
 from refresh_pipelines.orchestration.breakers import Breakers, Log
@@ -107,7 +107,7 @@ def write_status_file(
         alive: whether it is the daemon who writes: then this is its life sign. Anybody else keeps the last one.
     """
     now = now or utc_now()
-    catalogue = working_catalogue(settings)
+    catalogue = catalogue_now(settings)
     verdicts = verdicts_of(instance, catalogue, now, settings)
     items = status_items(instance, catalogue, now, settings, verdicts, PATIENCE if alive else _A_MOMENT)
     at = now.isoformat(timespec="seconds")

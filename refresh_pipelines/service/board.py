@@ -7,17 +7,17 @@ was gathered last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
 
 from refresh_pipelines.catalogue import Catalogue
+from refresh_pipelines.catalogue_now import catalogue_now
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.credentials import missing_key
 from refresh_pipelines.heartbeat import Life, life_of
-from refresh_pipelines.lastgood import working_catalogue
 from refresh_pipelines.orchestration.asked import Instance, run_counts
 from refresh_pipelines.orchestration.status import status_items
 from refresh_pipelines.orchestration.tallies import Tallies, Totals
@@ -26,7 +26,6 @@ from refresh_pipelines.service.models import SourceItem
 from refresh_pipelines.settings import Settings
 from refresh_pipelines.spec import SourceSpec
 from refresh_pipelines.states import all_well, state_of
-from refresh_pipelines.watch import look
 
 KEPT = timedelta(seconds=5)
 # Scores that are a day old are worked out anew for so long in one look.
@@ -80,7 +79,6 @@ class Board:
         # One state-changing request at a time: two that ask for the same run are not both right.
         self.changing = Lock()
         self._gathering, self._view, self._until = Lock(), None, float("-inf")
-        self._catalogue: tuple[Mapping[str, tuple[int, int, int]], Catalogue] | None = None
         self._tallies = Tallies(settings)
 
     _view: View | None
@@ -117,7 +115,7 @@ class Board:
     def _gather(self) -> View:
         now, settings = self.clock(), self.settings
         with self._told():
-            catalogue = self._read_catalogue()
+            catalogue = catalogue_now(self.settings)
             found = status_items(self.instance, catalogue, now, settings, patience=_PATIENCE)
             queued, running = run_counts(self.instance)
         found.sort(key=lambda item: (item["group"], item["source"]))
@@ -127,10 +125,3 @@ class Board:
         items = tuple(SourceItem.model_validate(item) for item in found)
         life = life_of(settings.data_dir)
         return View(now, catalogue, items, states, all_well(found, states), life, queued, running)
-
-    def _read_catalogue(self) -> Catalogue:
-        """Read the catalogue anew only where a file of it has changed, or is broken: then others decide what runs."""
-        seen, known = look(self.settings), self._catalogue
-        if known is None or known[0] != seen or known[1].broken or known[1].stale:
-            known = self._catalogue = (seen, working_catalogue(self.settings))
-        return known[1]
