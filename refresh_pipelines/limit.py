@@ -67,16 +67,15 @@ def interrupt(thread: threading.Thread, error: type[BaseException] = KeyboardInt
     Args:
         thread: one that has ended is left alone: another may have its number.
     """
-    for stop in _running(thread):
-        stop()
-    number = thread.ident if thread.is_alive() else None
-    if number is None:
-        return
-    if thread is threading.main_thread():
-        signal.pthread_kill(number, signal.SIGINT)
-    else:
+    stops, number = _running(thread), thread.ident if thread.is_alive() else None
+    if number is not None and thread is not threading.main_thread():
+        # Before it is woken: a request that was cut off would else be tried again first.
         # https://docs.python.org/3/c-api/threads.html#c.PyThreadState_SetAsyncExc
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(error))
+    for stop in stops:
+        stop()
+    if number is not None and thread is threading.main_thread():
+        signal.pthread_kill(number, signal.SIGINT)
 
 
 class Limit:
