@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks import cold, drain, idle, launched, load, load_postgres, memory
+from benchmarks import cold, drain, idle, launched, load, load_postgres, memory, reads
 from benchmarks.harness import PATIENCE, ROOT, BenchError, Sample, Session, clean, say
 from benchmarks.plot import draw
 from benchmarks.report import render
@@ -35,9 +35,10 @@ OWN_MODULES: dict[str, Callable[[Session, Path], None]] = {
     "drain": drain.measure,
     "idle": idle.measure,
     "load_postgres": load_postgres.measure,
+    "reads": reads.measure,
 }
 # Scripts beside this one that measure what has no peer; see `scripted`.
-SCRIPTS = ("due", "herd", "creation", "reads")
+SCRIPTS = ("due",)
 # Hours: measured only where they are asked for.
 LONG = ("soak",)
 NAMES = (*OWN_MODULES, *SCRIPTS, *LONG)

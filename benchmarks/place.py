@@ -21,7 +21,7 @@ import psutil
 import requests
 import yaml
 
-from benchmarks.harness import ROOT, BenchError, clean, weighed
+from benchmarks.harness import ROOT, BenchError, Sample, clean, weighed
 from refresh_pipelines.service.processes import LOCATION_NAME, code_socket
 from refresh_pipelines.settings import Settings
 
@@ -70,9 +70,9 @@ class Place:
             self.environ["DAGSTER_HOME"] = str(_plain_home(folder))
         self.settings = Settings.load(self.environ, root=ROOT)
 
-    def refresh(self, *words: str) -> None:
-        """Run a command of ours to its end. Raises BenchError when it fails."""
-        weighed([Path(sys.executable).parent / "refresh", *words], self.environ)
+    def refresh(self, *words: str) -> Sample:
+        """Run a command of ours to its end; return what it took. Raises BenchError when it fails."""
+        return weighed([Path(sys.executable).parent / "refresh", *words], self.environ)[1]
 
     @contextmanager
     def process(self, *words: str) -> Iterator[psutil.Process]:

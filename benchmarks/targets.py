@@ -173,6 +173,11 @@ TARGETS = (
         (_under("idle.cpu", 5, "% of a core"), _under("idle.pss", 800, "MB")),
     ),
     Target(
+        "1,000 sources and 1,000,000 events: `refresh status`; the API",
+        "reads",
+        (_under("reads.status", 2, "s"), _under("reads.api", 0.2, "s")),
+    ),
+    Target(
         "payload 100 MB → 1 GB",
         "memory",
         (

@@ -207,6 +207,9 @@ _LONGEST = (
 def pytest_configure() -> None:
     """Keep the folders of tests in memory where there is plenty that programs may be started from."""
     _take_away_settings()
+    # A forked child leaves alone what its parent had not collected: closing a DuckDB there waits for threads that only
+    # the parent has, or crashes.
+    os.register_at_fork(after_in_child=gc.freeze)
     if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
         room = os.statvfs(_MEMORY)
         if room.f_bavail * room.f_frsize >= _ENOUGH and not room.f_flag & os.ST_NOEXEC:

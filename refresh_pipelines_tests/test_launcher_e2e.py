@@ -74,5 +74,6 @@ def test_forked_runs_are_retried_cancelled_and_outlive_the_daemon(tmp_path):
             wait_until(lambda: place.good("killed"), 180, "another try of the killed run")
         assert place.runs("killed")[1].parent_run_id == runs["killed"].run_id
         assert "by the default launcher" not in place.log.read_text()
-        assert list((place.root / "data/staging").glob("*")) == []
+        staging = place.root / "data/staging"
+        wait_until(lambda: list(staging.glob("*")) == [], 60, "what still ran to take its folder away")
         place.instance.dispose()

@@ -18,6 +18,7 @@ from refresh_pipelines.kept import Kept
 from refresh_pipelines.later import Waiting, waiting_of
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.internals import ever_observed, observed_since
+from refresh_pipelines.orchestration.internals_newest import newest_materializations
 from refresh_pipelines.orchestration.report import key_of, plain
 from refresh_pipelines.orchestration.silent import silent_failures
 from refresh_pipelines.orchestration.tags import SOURCE, TRIGGER
@@ -162,11 +163,9 @@ def _newest(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> dict[s
     """Return the place in the log of the newest success under each key of each source, in one question."""
     sources = {key: spec.source for spec in specs for key in _keys(spec)}
     out: dict[str, dict[str, int]] = {spec.source: {} for spec in specs}
-    for record in instance.get_asset_records(list(sources)) if sources else ():
-        newest = record.asset_entry.last_materialization_storage_id
-        if newest is not None:
-            key = record.asset_entry.asset_key
-            out[sources[key]][key.to_user_string()] = newest
+    for key, place in newest_materializations(instance, sources).items():
+        if place is not None:
+            out[sources[key]][key.to_user_string()] = place
     return out
 
 

@@ -19,6 +19,7 @@ from refresh_pipelines.expected import Expectation, Since, expectation, rhythm_o
 from refresh_pipelines.freshness import Facts, Verdict, freshness_of, judged, verdict_from, verdict_text
 from refresh_pipelines.kept import Kept
 from refresh_pipelines.orchestration.former import former_keys
+from refresh_pipelines.orchestration.internals_newest import newest_materializations
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import paused_sources
 from refresh_pipelines.orchestration.reads import Reads, first_refreshed
@@ -89,21 +90,27 @@ class Freshness:
         wanted = [spec for spec in specs if judged(spec)] if self.reads.settings.schedules_enabled else []
         off = paused_sources(instance, self.reads.settings, wanted) if wanted else set()
         wanted = [spec for spec in wanted if spec.source not in off]
-        newest = _newest(instance, wanted)
+        places = newest_materializations(instance, (key for spec in wanted for key in _keys(spec)))
         resumed = self._resumed() if wanted else {}
         changes = self.reads.changes()
         judged_before = self._read_kept()
-        begun, out, new = time.monotonic(), {}, {}
+        begun, out, open_, new = time.monotonic(), {}, [], {}
         for spec in wanted:
-            known, found = changes.get(spec.source), newest.get(spec.source, ())
-            since = since_of(known or (), resumed.get(spec.source)) or self._since(instance, spec, found, now)
-            basis = _basis(spec, since, found)
+            ids = [place for key in _keys(spec) if (place := places.get(key)) is not None]
+            known = changes.get(spec.source, ())
+            since = since_of(known, resumed.get(spec.source)) or self._since(instance, spec, ids, now)
+            basis = _basis(spec, since, ids)
             one = judged_before.get(spec.source)
-            if one is None or not one.holds(basis, now):
-                if patience is not None and time.monotonic() - begun > patience.total_seconds():
-                    continue
-                one = new[spec.source] = _Judged(basis, now, self._verdict(instance, spec, since, found, now))
-            out[spec.source] = one.verdict
+            if one is not None and one.holds(basis, now):
+                out[spec.source] = one.verdict
+            else:
+                open_.append((spec, since, basis))
+        newest = _newest(instance, [spec for spec, _, _ in open_])
+        for spec, since, basis in open_:
+            if patience is not None and time.monotonic() - begun > patience.total_seconds():
+                break
+            verdict = self._verdict(instance, spec, since, newest.get(spec.source, ()), now)
+            out[spec.source], new[spec.source] = verdict, _Judged(basis, now, verdict)
         self._keep(new)
         return out
 
@@ -126,9 +133,7 @@ class Freshness:
             }
         )
 
-    def _since(
-        self, instance: dg.DagsterInstance, spec: SourceSpec, newest: Sequence[_Success], now: datetime
-    ) -> Since:
+    def _since(self, instance: dg.DagsterInstance, spec: SourceSpec, newest: Sequence[int], now: datetime) -> Since:
         """Return from when the ticks count of a source that nobody has noted yet; `Reads.note` would note the same."""
         if not newest or rhythm_of(spec) is None:
             return Since(now)
@@ -232,13 +237,13 @@ class _Past:
                 cursor = page.cursor
 
 
-def _basis(spec: SourceSpec, since: Since, newest: Sequence[_Success]) -> str:
+def _basis(spec: SourceSpec, since: Since, newest: Sequence[int]) -> str:
     """Return all that a verdict depends on but the time."""
     shape = [
         part.model_dump(mode="json") if part else None for part in (spec.freshness, spec.schedule, spec.partitions)
     ]
-    events = sorted(one.storage_id for one in newest)
-    text = json.dumps([shape, str(since.enabled_at) if rhythm_of(spec) else "", str(since.resumed_at), events])
+    enabled = str(since.enabled_at) if rhythm_of(spec) else ""
+    text = json.dumps([shape, enabled, str(since.resumed_at), sorted(newest)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -23,6 +23,7 @@ from refresh_pipelines.orchestration.events import outcomes_of_run
 from refresh_pipelines.orchestration.former import CARRIED, former_keys
 from refresh_pipelines.orchestration.herds import member_ends
 from refresh_pipelines.orchestration.internals import failed_checks, settled
+from refresh_pipelines.orchestration.internals_newest import newest_materializations
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import COMPLETE, keeps_rest, key_of, outcome_from, plain
 from refresh_pipelines.orchestration.tags import (
@@ -227,11 +228,9 @@ def newest_goods(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> d
     """Return the place in the log of the newest materialization of each source that has one, in one question."""
     sources = {key: spec.source for spec in specs for key in (key_of(spec), *former_keys(spec))}
     out: dict[str, int] = {}
-    for record in instance.get_asset_records(list(sources)) if sources else ():
-        place = record.asset_entry.last_materialization_storage_id
+    for key, place in newest_materializations(instance, sources).items():
         if place is not None:
-            source = sources[record.asset_entry.asset_key]
-            out[source] = max(place, out.get(source, place))
+            out[sources[key]] = max(place, out.get(sources[key], place))
     return out
 
 

@@ -24,6 +24,7 @@ from refresh_pipelines.orchestration.events import succeeded
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.herds import is_shared, member_ends, step_of, steps_ended
 from refresh_pipelines.orchestration.internals import know_pools
+from refresh_pipelines.orchestration.internals_newest import newest_materializations
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import RANGE_END, RANGE_START, SOURCE, trigger_of
@@ -183,8 +184,7 @@ class Reads:
 def _ever_refreshed(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> set[str]:
     """Return which of the sources have any good refresh, in one question."""
     sources = {key: spec.source for spec in specs for key in (key_of(spec), *former_keys(spec))}
-    records = instance.get_asset_records(list(sources))
-    return {sources[record.asset_entry.asset_key] for record in records if record.asset_entry.last_materialization}
+    return {sources[key] for key, place in newest_materializations(instance, sources).items() if place is not None}
 
 
 def first_refreshed(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime | None:
@@ -198,8 +198,7 @@ def first_refreshed(instance: dg.DagsterInstance, spec: SourceSpec) -> datetime 
 
 
 def _newest_events(instance: dg.DagsterInstance, specs: Sequence[SourceSpec]) -> dict[dg.AssetKey, int | None]:
-    records = instance.get_asset_records([key_of(spec) for spec in specs])
-    return {record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id for record in records}
+    return newest_materializations(instance, map(key_of, specs))
 
 
 def _concerns(run: dg.DagsterRun, spec: SourceSpec) -> bool:

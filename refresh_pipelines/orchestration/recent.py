@@ -15,6 +15,7 @@ from refresh_pipelines.orchestration.events import history
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.herds import sources_of
 from refresh_pipelines.orchestration.internals import observed_since
+from refresh_pipelines.orchestration.internals_newest import newest_materializations
 from refresh_pipelines.orchestration.looks import scheduled_runs
 from refresh_pipelines.orchestration.report import key_of
 from refresh_pipelines.orchestration.tags import TRIGGER
@@ -35,8 +36,7 @@ def pasts_of(
 ) -> dict[str, dict[str, Any]]:
     """Return by source what `status` says of its past, as plain JSON values."""
     keys = {spec.source: [key_of(spec), *former_keys(spec)] for spec in specs}
-    records = instance.get_asset_records([key for own in keys.values() for key in own])
-    loaded = {one.asset_entry.asset_key: one.asset_entry.last_materialization_storage_id for one in records}
+    loaded = newest_materializations(instance, [key for own in keys.values() for key in own])
     kept = Kept(settings.data_dir, "past 2")
     known, new, out = kept.read(), {}, {}
     observed, cursor = observed_since(instance, int(known[_CURSOR][1]) if _CURSOR in known else None)
