@@ -41,6 +41,8 @@ OWN_MODULES: dict[str, Callable[[Session, Path], None]] = {
 SCRIPTS = ("due",)
 # Hours: measured only where they are asked for.
 LONG = ("soak",)
+# Of a script, in seconds.
+_SCRIPT_PATIENCE = {"due": 2 * PATIENCE, "soak": 12 * PATIENCE}
 NAMES = (*OWN_MODULES, *SCRIPTS, *LONG)
 
 
@@ -109,7 +111,8 @@ def scripted(session: Session, name: str, path: Path) -> None:
     if not path.exists():
         raise BenchError(f"{path.name} is not there")
     command, env = [sys.executable, path, "--json"], clean({"PYTHONPATH": str(ROOT)})
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    patience = _SCRIPT_PATIENCE.get(name, PATIENCE)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=patience, check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise BenchError(f"{path.name} --json ended with {done.returncode}: {' / '.join(last[-3:])[-300:]}")

@@ -165,7 +165,23 @@ TARGETS = (
     Target(
         "1,000 due in one minute, drained and nothing lost",
         "due",
-        (_under("due.drained", 360, "s"), Check("no run lost", "due.lost", "at_most", 0)),
+        tuple(
+            check
+            for who in ("herd", "PostgreSQL", "SQLite")
+            for check in (
+                Check(f"≤ 360 s, {who}", "due.drained", "at_most", 360, who=who),
+                Check(f"none lost, {who}", "due.lost", "at_most", 0, who=who),
+            )
+        ),
+    ),
+    Target(
+        "soak of forked runs, killed, terminated, reloaded",
+        "soak",
+        (
+            Check("10,000 runs", "soak.runs", "at_least", 10_000),
+            Check("none lost", "soak.lost", "at_most", 0),
+            Check("memory ≤ 1.1 × that at first", "soak.growth", "at_most", 1.1),
+        ),
     ),
     Target(
         "1,000 sources idle, all processes",
