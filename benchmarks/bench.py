@@ -1,6 +1,6 @@
 """`make bench`: every measurement against its peers in one session, one table, one picture.
 
-    python -m benchmarks.bench [--only load,cold] [--rounds 5] [--quick] [--results FOLDER]
+    python -m benchmarks.bench [--only load,cold] [--rounds 5] [--quick] [--take-up] [--results FOLDER]
 
 What is missed is marked and is no error; what fails is shown with its reason and does not stop the rest. After every
 module the table and the picture are written, so that an interrupted session keeps what it has.
@@ -52,6 +52,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--only", default="", help=f"of {', '.join(NAMES)}, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it works, not how fast it is")
+    parser.add_argument("--take-up", action="store_true", help="go on with a session that was interrupted")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(words)
     chosen = [name for name in given.only.replace(" ", "").split(",") if name] or [*OWN_MODULES, *SCRIPTS]
@@ -61,11 +62,17 @@ def main(words: list[str] | None = None) -> None:
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     session = Session(given.results / "latest.json", given.rounds, quick=given.quick)
+    if given.take_up:
+        try:
+            session.take_up()
+        except BenchError as error:
+            parser.error(str(error))
     try:
         for name in NAMES:
-            if name in chosen:
+            if name in chosen and name not in session.modules:
                 say(name)
                 _measure(session, name)
+                session.modules.append(name)
                 publish(session)
     finally:
         publish(session)

@@ -83,6 +83,7 @@ class Session:
     Attributes:
         path: where it is written after every turn.
         quick: tiny sizes, to see that everything works; the numbers mean nothing.
+        modules: which have been measured to their end, or failed.
     """
 
     def __init__(self, path: Path, rounds: int = 5, *, quick: bool = False) -> None:
@@ -90,7 +91,30 @@ class Session:
         self.begun_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.machine, self.versions, self.notes = machine(), versions(peers()), dict[str, str]()
         self.works: dict[str, dict[str, Series]] = {}
+        self.modules: list[str] = []
         self._stolen, self._clock = stolen_seconds(), time.monotonic()
+
+    def take_up(self) -> None:
+        """Go on with the session in the file, which may have been interrupted.
+
+        Raises:
+            BenchError: there is none, or it is not like this one: another machine, other versions, other rounds.
+        """
+        try:
+            before = json.loads(self.path.read_text())
+        except (OSError, ValueError) as error:
+            raise BenchError(f"{self.path.name} cannot be taken up: {error}") from error
+        now = self.document()
+        other = [name for name in ("version", "rounds", "quick", "versions") if before.get(name) != now[name]]
+        other += [
+            name for name in ("cpu", "cores", "system") if before["machine"].get(name) != now["machine"].get(name)
+        ]
+        if other:
+            raise BenchError(f"{self.path.name} is another session: {', '.join(other)} differ")
+        self.begun_at, self.modules, self.notes = before["begun_at"], before["modules"], before["notes"]
+        self.works = read_series(before)
+        self._clock -= before["seconds"]
+        self._stolen -= before["stolen_seconds"]
 
     def series(self, work: str, contestant: str, unit: str = "s") -> Series:
         """Return the series of a contestant at a work; a new one is empty."""
@@ -154,6 +178,7 @@ class Session:
             "stolen_seconds": round(stolen_seconds() - self._stolen, 2),
             "machine": self.machine,
             "versions": self.versions,
+            "modules": self.modules,
             "notes": self.notes,
             "works": {work: {name: asdict(one) for name, one in found.items()} for work, found in self.works.items()},
         }

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,18 +49,17 @@ class Soak:
     random: random.Random = field(default_factory=lambda: random.Random(1))
     runs: list[str] = field(default_factory=list)
     hit: Counter[str] = field(default_factory=Counter)
-    hit_runs: set[str] = field(default_factory=set)
+    terminated: set[str] = field(default_factory=set)
     memory: list[float] = field(default_factory=list)
 
     def round(self, number: int) -> None:
         """Queue a run of each source, let things befall them, wait for their end."""
-        ids = self.place.queue(self.place.names)
-        self.runs += ids
+        self.runs += self.place.queue(self.place.names)
         if number % 3 == 2:
             self._touch()
         for name, strike in (("killed", self._kill), ("terminated in the UI", self._terminate_there),
                              ("terminated from here", self._terminate_here)):  # fmt: skip
-            if strike(ids):
+            if strike():
                 self.hit[name] += 1
         if number % 5 == 4 and self._kill_template():
             self.hit["template killed"] += 1
@@ -69,13 +67,15 @@ class Soak:
         self.memory.append(self._stays() / 1e6)
 
     def lost(self) -> list[str]:
-        """Return the runs that have not ended well and were not hit; Dagster's second try of a hit one is a run too."""
-        bad = []
-        for run_id in self.runs:
-            run = self.instance.get_run_by_id(run_id)
-            if run is None or not run.is_finished or not (run.is_success or run_id in self.hit_runs):
-                bad.append(run_id)
-        return bad
+        """Return the runs of which neither they nor Dagster's next try ended well, and that nobody terminated."""
+        return [run_id for run_id in self.runs if not self._is_well(run_id)]
+
+    def _is_well(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
+        if run is None or not run.is_finished:
+            return False
+        again = run.tags.get("dagster/auto_retry_run_id")
+        return run.is_success or run_id in self.terminated or bool(again and self._is_well(again))
 
     def _under_way(self) -> bool:
         from dagster import RunsFilter  # noqa: PLC0415 - a second's import
@@ -90,19 +90,14 @@ class Soak:
             raise BenchError("the service is not running")
         return psutil.Process(supervisor.pid).children(recursive=True)
 
-    def _kill(self, ids: Sequence[str]) -> bool:
-        from refresh_pipelines.orchestration import run_process  # noqa: PLC0415
-
+    def _kill(self) -> bool:
+        time.sleep(self.random.uniform(0, 1))  # not always one that has just begun
         end = time.monotonic() + 60
         while time.monotonic() < end:
             for one in self._processes():
                 with suppress(psutil.Error):
                     if one.name() == _RUN:
                         one.kill()
-                        for run in self.instance.get_runs(limit=len(ids) * 2):
-                            mark = run_process.read(run.run_id, run.tags.get(run_process.TAG))
-                            if mark and mark.pid == one.pid:
-                                self.hit_runs.add(run.run_id)
                         return True
         return False
 
@@ -124,18 +119,18 @@ class Soak:
                 return str(found[0].run_id)
         return None
 
-    def _terminate_there(self, _: Sequence[str]) -> bool:
+    def _terminate_there(self) -> bool:
         run_id = self._started()
         if run_id is None:
             return False
-        self.hit_runs.add(run_id)
+        self.terminated.add(run_id)
         return bool(self.place.ask(_TERMINATE, id=run_id))
 
-    def _terminate_here(self, _: Sequence[str]) -> bool:
+    def _terminate_here(self) -> bool:
         run_id = self._started()
         if run_id is None:
             return False
-        self.hit_runs.add(run_id)
+        self.terminated.add(run_id)
         return bool(self.instance.run_launcher.terminate(run_id))
 
     def _touch(self) -> None:
@@ -188,9 +183,11 @@ def _soaked(soak: Soak, runs: int) -> dict[str, tuple[str, float]]:
         number += 1
         seconds, memory = time.monotonic() - begun, soak.memory[-1]
         say(f"  {len(soak.runs)} runs after {seconds:.0f} s, {memory:.0f} MB, {dict(soak.hit)}")
+    with suppress(BenchError):  # then it says what is still missing
+        wait(lambda: not soak.lost(), "the last tries", soak.place.folder / "log", 120)
     lost = soak.lost()
     for run_id in lost[:5]:
-        say(f"  lost: {run_id} {soak.instance.get_run_by_id(run_id)}")
+        say(f"  lost: {run_id}")
     quarter = max(1, (len(soak.memory) - _WARM) // 4)
     first, last = median(soak.memory[_WARM : _WARM + quarter] or soak.memory), median(soak.memory[-quarter:])
     return {

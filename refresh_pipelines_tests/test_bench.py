@@ -59,6 +59,24 @@ def test_contestants_take_turns_and_one_that_fails_is_out_with_its_reason(tmp_pa
     assert read_series(json.loads(kept.path.read_text())) == kept.works
 
 
+def test_a_session_is_taken_up_where_it_was_and_not_by_another_one(tmp_path):
+    begun = session(tmp_path)
+    begun.add("w.a", OWN, Sample(1.0))
+    begun.modules.append("load")
+    begun.notes["load"] = "a note"
+    begun.save()
+    again = session(tmp_path)
+    again.take_up()
+    again.add("w.a", OWN, Sample(3.0))
+    assert (again.modules, again.notes, again.begun_at) == (["load"], {"load": "a note"}, begun.begun_at)
+    assert again.works["w.a"][OWN].values() == [1.0, 3.0]
+    with pytest.raises(BenchError, match="another session: rounds differ"):
+        session(tmp_path, rounds=5).take_up()
+    begun.path.unlink()
+    with pytest.raises(BenchError, match="cannot be taken up"):
+        session(tmp_path).take_up()
+
+
 @pytest.mark.parametrize(
     ("own", "other", "state", "said"),
     [
