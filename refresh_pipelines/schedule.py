@@ -127,13 +127,13 @@ def next_fires(cron: str, zone: str, after: datetime, count: int) -> list[dateti
     that comes twice counts the second time, and a cron of every hour goes on through both. Raises
     ValueError when `after` has no zone.
     """
-    return [_next_fire(cron, zone, after)] if count == 1 else list(islice(_fires(cron, ZoneInfo(zone), after), count))
+    return list(_next_fires(cron, zone, after, count))
 
 
 @lru_cache(maxsize=4096)
-def _next_fire(cron: str, zone: str, after: datetime) -> datetime:
+def _next_fires(cron: str, zone: str, after: datetime, count: int) -> tuple[datetime, ...]:
     # Of a thousand sources hundreds share a cron, and whoever looks at all of them asks about one instant.
-    return next(_fires(cron, ZoneInfo(zone), after))
+    return tuple(islice(_fires(cron, ZoneInfo(zone), after), count))
 
 
 @lru_cache(maxsize=4096)
@@ -147,6 +147,7 @@ def fires_between(cron: str, zone: str, after: datetime, until: datetime) -> lis
     return list(takewhile(lambda fire: fire <= until, _fires(cron, ZoneInfo(zone), after)))
 
 
+@lru_cache(maxsize=4096)
 def last_fire(cron: str, zone: str, at: datetime) -> datetime:
     """Return the newest instant up to and including `at`, in UTC.
 
