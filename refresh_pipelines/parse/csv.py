@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -138,11 +139,26 @@ def _batches(stream: io.BufferedReader, form: Format) -> Iterator[pa.RecordBatch
         )
         if len(reader.schema) > most:
             raise _wrong_width(len(form.fields) or MOST_COLUMNS, len(reader.schema), form)
-        yield from reader
+        yield from _ahead(reader)
     except pa.ArrowInvalid as error:
         raise _from_arrow(error, form) from error
     except UnicodeDecodeError as error:
         raise not_encoded("the CSV", form, error) from error
+
+
+def _ahead(reader: csv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a long file, of which the next is read while somebody works on the last."""
+    batch = next(reader, None)
+    if batch is not None and batch.nbytes < BLOCK // 4:
+        yield batch  # nearly always all there is: not worth a thread
+        batch = next(reader, None)
+    if batch is None:
+        return
+    with ThreadPoolExecutor(1) as pool:
+        while batch is not None:
+            following = pool.submit(next, reader, None)
+            yield batch
+            batch = following.result()
 
 
 def _from_arrow(error: pa.ArrowInvalid, form: Format) -> ContractViolation | UpstreamRefused:

@@ -121,6 +121,7 @@ class DuckDBWarehouse(SqlWarehouse):
         with (
             self._open(own=False) as (connection, wait),
             told(f"the warehouse {self.path.name}"),
+            _unordered(connection),
             _transaction(connection),
         ):
             ensure_state_tables(connection)
@@ -223,6 +224,17 @@ def _hung_up(connection: Connection, catalog: str, past: Past) -> Iterator[None]
         yield
     finally:
         connection.execute(f"USE {catalog}; DETACH {_PAST}")
+
+
+@contextmanager
+def _unordered(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let rows be written in any order, by all cores; one alone keeps them in order (a million: 1.0 s and 0.6)."""
+    connection.execute("SET preserve_insertion_order = false")
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error):  # of a DuckDB that refuses all work; nobody uses that again
+            connection.execute("RESET preserve_insertion_order")
 
 
 @contextmanager
