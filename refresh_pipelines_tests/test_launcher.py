@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.launcher.base import WorkerStatus
+from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
+from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._grpc import server
 
 from refresh_pipelines.orchestration import internals_forked, prefork, run_process, template
 from refresh_pipelines.orchestration.build import build_definitions
-from refresh_pipelines.orchestration.launcher import PreforkRunLauncher
+from refresh_pipelines.orchestration.launcher import CLOSING, PreforkRunLauncher
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.command_home import ROOT, Home
 from refresh_pipelines_tests.dagster_bench import wait_until
@@ -248,6 +251,22 @@ def test_runs_of_others_count_as_running(place, launcher):
     assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
     place.instance.add_run_tags(run.run_id, {run_process.TAG: run_process.of_this("another").mark()})
     assert launcher.check_run_worker_health(place.instance.get_run_by_id(run.run_id)).status is WorkerStatus.RUNNING
+
+
+@pytest.mark.parametrize(("said", "raised"), [(CLOSING, True), ("The job is not there", False)])
+def test_a_run_that_a_code_server_refuses_because_it_is_ending_goes_back_into_the_queue(
+    place, launcher, monkeypatch, said, raised
+):
+    def refuse(*_):
+        raise DagsterLaunchFailedError(said)
+
+    monkeypatch.setattr(dg.DefaultRunLauncher, "launch_run", refuse)
+    with pytest.raises(DagsterUserCodeUnreachableError if raised else DagsterLaunchFailedError, match=said):
+        launcher.launch_run(LaunchRunContext(place.run(), None))
+
+
+def test_that_is_what_dagsters_code_server_says():
+    assert CLOSING in Path(server.__file__).read_text()
 
 
 def test_the_launcher_imports_nothing_of_ours_before_it_is_asked_for_a_run():

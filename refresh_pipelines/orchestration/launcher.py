@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from refresh_pipelines.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+# What a code server answers that has been told to end, for instance because its daemon was suspended for long.
+CLOSING = "Tried to start a run on a server after telling it to shut down"
 _OURS = "refresh_pipelines.definitions"
 _HERE = ("localhost", "127.0.0.1", "::1")
 # A process that was forked says which it is within a moment, on a crowded machine within seconds.
@@ -45,7 +48,14 @@ class PreforkRunLauncher(dg.DefaultRunLauncher):
             _LOG.warning("Run %s is started by Dagster's default launcher: %s", run.run_id, why)
             last = why.strip().splitlines()[-1]
             self._instance.report_engine_event(f"Started without a template, by the default launcher: {last}", run)
-        super().launch_run(context)
+        try:
+            super().launch_run(context)
+        except DagsterLaunchFailedError as error:
+            if CLOSING not in str(error):
+                raise
+            # Nothing was started. The queue takes the run back and tries again, as for a server that is gone already;
+            # of a failure Dagster's second try is asked of the same server, and never comes.
+            raise DagsterUserCodeUnreachableError(f"The code server is ending: {error}") from error
 
     def terminate(self, run_id: str) -> bool:
         """Ask a run's process to stop; return whether it was asked, or the run could be ended without."""
