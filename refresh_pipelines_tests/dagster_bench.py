@@ -221,11 +221,11 @@ class Receiver:
 
 
 def wait_until(condition, seconds, what):
-    """Return the first true value of `condition()`; fail naming `what` when the time is over."""
+    """Return the first true value of `condition()`; fail naming `what`, or what that returns, when the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s: {what}")
+    raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")

@@ -84,7 +84,7 @@ def come_to_rest(place, pool, mark):
     wait_until(place.all_up, 120, "all processes to run")
     with history_of(place) as history:
         # A machine that has other things to do takes its time; where it has not, that is a minute.
-        wait_until(lambda: not under_way(history), 600, "the runs to end")
+        wait_until(lambda: not under_way(history), 600, lambda: f"the runs to end:\n{what_hangs(place, history)}")
         place.growing.calm_down()
         mark("runs ended")
         notices = Notices(place.settings)
@@ -126,6 +126,18 @@ def all_good(place, names):
 def under_way(history):
     ended = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
     return history.get_runs(dg.RunsFilter(statuses=[one for one in dg.DagsterRunStatus if one not in ended]))
+
+
+def what_hangs(place, history):
+    """Return what is known of runs that do not end, and what the daemon said last."""
+    lines = []
+    for run in under_way(history):
+        said = [f"  {one.timestamp:.0f} {one.user_message or one.message}" for one in history.all_logs(run.run_id)]
+        lines += [f"{run.run_id} {run.status.value} {run.tags}", *said[-8:]]
+    for name in ("daemon", "code"):
+        path = place.root / f"data/log/{name}.log"
+        lines += [f"{name}:", *(path.read_text(errors="replace").splitlines()[-30:] if path.exists() else ["no log"])]
+    return "\n".join(lines)
 
 
 def now():
