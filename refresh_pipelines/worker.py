@@ -173,6 +173,12 @@ def worker_of(data_dir: Path, run_id: str) -> Found | None:
     return _look(_folder(data_dir) / f"{run_id}.lock")
 
 
+def has_worker(data_dir: Path, run_id: str) -> bool:
+    """Whether somebody is at work on a run, this process included, or was when it died."""
+    path = _folder(data_dir) / f"{run_id}.lock"
+    return path in _ours or path.exists()
+
+
 @contextmanager
 def burying(data_dir: Path, run_id: str) -> Iterator[bool]:
     """Yield whether the process of a run is dead and this one alone looks after what it left; then take its files away.

@@ -7,10 +7,16 @@ import os
 import signal
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test, freeze_time
 
+from refresh_pipelines.clock import utc_now
+from refresh_pipelines.orchestration.report import key_of
+from refresh_pipelines.orchestration.tags import run_tags
+from refresh_pipelines.orchestration.unended import SILENCE
 from refresh_pipelines_tests.catalogues import MINI
 from refresh_pipelines_tests.dagster_bench import FRED, Receiver, partitions
 
@@ -233,3 +239,19 @@ def test_status_file_shows_the_failure(bench):
     bench.launch("fred_fx", "DEXUSEU")
     item = bench.status()["fred_fx"]
     assert (item["incident"], item["last_outcome"], item["consecutive_failures"]) == ("permanent", "failed", 1)
+
+
+def test_a_run_that_fell_silent_with_its_process_gone_is_ended_and_told(bench, receiver):
+    daemon, spec = Daemon(bench), bench.spec("fred_fx")
+    with freeze_time(utc_now() - SILENCE - timedelta(minutes=1)):
+        tags = {**run_tags(spec, "schedule"), "dagster/partition": "DEXUSEU"}
+        chosen = frozenset([key_of(spec)])
+        begun = dg.DagsterRunStatus.STARTED
+        run = create_run_for_test(bench.instance, status=begun, tags=tags, asset_selection=chosen)
+        bench.instance.report_engine_event("Finished steps in process (pid: 4711)", run)
+    assert f"run {run.run_id[:8]} ended: this run could not record how it ended" in daemon.tick()
+    daemon.tick()
+    assert [body["event"] for body in receiver.delivered] == ["incident.opened"]
+    assert bench.launch("fred_fx", "DEXUSEU").success
+    daemon.tick()
+    assert [body["event"] for body in receiver.delivered] == ["incident.opened", "incident.recovered"]

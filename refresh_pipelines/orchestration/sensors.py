@@ -35,6 +35,7 @@ from refresh_pipelines.orchestration.pause import paused_sources, watch_pauses
 from refresh_pipelines.orchestration.status import write_status_file
 from refresh_pipelines.orchestration.stuck import Ended, end_stuck
 from refresh_pipelines.orchestration.tools import Workshop
+from refresh_pipelines.orchestration.unended import end_unended
 from refresh_pipelines.spec import SourceSpec
 
 
@@ -51,6 +52,7 @@ def failure_sensor(specs: Sequence[SourceSpec], freshness: Freshness, workshop: 
     def failures(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         instance, notices = shared_instance(context), workshop.notices()
         ended = end_stuck(instance, workshop.settings)
+        ended += end_unended(instance, workshop.settings, specs, utc_now())
         first = context.cursor is None
         cursor, found = watch.gather(instance, notices, None if first else int(context.cursor or 0))
         # Whatever comes now may fail without a loss: what was found is in the store.

@@ -38,9 +38,15 @@ def history_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 @contextmanager
 def recorded(worker: Worker) -> Iterator[None]:
-    """Leave a note where Dagster's history cannot be told of a run: whoever finds it ends the run later."""
+    """Leave a note where Dagster's history cannot be told of a run: whoever finds it ends the run later.
+
+    Around the body of an asset: where Dagster cannot write what that yields, it closes it.
+    """
     try:
         yield
+    except GeneratorExit:
+        worker.cannot_tell()
+        raise
     except history_errors(HistoryAway):
         worker.cannot_tell()
         raise

@@ -73,7 +73,7 @@ def end_stuck(
         with _patiently(settings, found.run_id) as dead:
             # What could not be told at first may have been told after all.
             if dead and not (found.untold and _has_ended(instance, found.run_id)):
-                out.append(_bury(instance, settings, found, error))
+                out.append(bury(instance, settings, found, error))
     return out
 
 
@@ -133,7 +133,8 @@ def _patiently(settings: Settings, run_id: str) -> Iterator[bool]:
         time.sleep(0.05)
 
 
-def _bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error: RefreshError | None) -> Ended:
+def bury(instance: dg.DagsterInstance, settings: Settings, found: Found, error: RefreshError | None = None) -> Ended:
+    """Fail a run that nobody is at work on, with an event for each refresh it was at; remove what it has staged."""
     shutil.rmtree(settings.data_dir / "staging" / found.run_id[:8], ignore_errors=True)
     run = instance.get_run_by_id(found.run_id)
     told = error or _killed(found, found.task)
