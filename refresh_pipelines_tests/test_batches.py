@@ -6,10 +6,11 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from refresh_pipelines.gaps import Look, Made
 from refresh_pipelines.orchestration.due import standing
-from refresh_pipelines.orchestration.gaps import runs_for_ticks
+from refresh_pipelines.orchestration.gaps import accounts_of, runs_for_ticks
 from refresh_pipelines.orchestration.internals import remote_origin
 from refresh_pipelines.orchestration.internals_ticks import switch_off, switches
 from refresh_pipelines.orchestration.looks import look_of_source, looks_of, newest_look, reason_line, schedule_name
@@ -158,12 +159,36 @@ def test_while_a_run_of_the_batch_waits_each_of_its_sources_is_held_up_and_says_
 def test_the_run_of_a_batch_stands_for_the_tick_of_each_source(herd):
     herd.member("a")
     spec = requested(herd, "a")
-    [made] = runs_for_ticks(herd.instance, spec, AT.replace(year=2000))
+    [made] = runs_for_ticks(herd.instance, [spec], {"a": AT.replace(year=2000)})["a"]
     assert made == Made(made.run_id, AT, 1, "queued", expired=False)
     reads = Reads([spec], herd.settings, timedelta(0))
     reads.note(herd.instance, AT - timedelta(days=1))
     found = standing(herd.instance, spec, herd.settings, reads, AT + timedelta(minutes=1))
     assert (found.action, found.reason) == ("nothing", f"run {made.run_id[:8]} was made for the newest tick")
+
+
+def test_the_accounts_of_many_sources_are_those_of_each(herd):
+    herd.member("a")
+    herd.member("b")
+    daily = MINI.replace("frequency: daily", 'frequency: daily, time: "06:00"')
+    for name in "cdefgh":
+        herd.add(f"benin/{name}", table(daily, name))
+    herd.add("benin/never", table(MINI.replace("{frequency: daily}", "{frequency: on_event}"), "never"))
+    specs = list(herd.catalogue().sources.values())
+    Reads(specs, herd.settings, timedelta(0)).note(herd.instance, AT - timedelta(days=2))
+    requested(herd, "a")
+    run_tags = {"refresh/source": "c", "refresh/trigger": "schedule", "refresh/tick": "2026-06-15T06:00:00Z"}
+    create_run_for_test(herd.instance, status=dg.DagsterRunStatus.SUCCESS, tags=run_tags)
+    switch_off(herd.instance, "d_schedule", "schedule", "0 6 * * *")
+    now = AT + timedelta(minutes=5)
+    reads = Reads(specs, herd.settings, timedelta(0), noting=False)
+    asked = (herd.instance, herd.settings)
+    together = accounts_of(*asked, specs, reads, AT - timedelta(days=90), now)
+    assert together == [
+        one for spec in specs for one in accounts_of(*asked, [spec], reads, AT - timedelta(days=90), now)
+    ]
+    words = {account.spec.source: account.findings[-1].verdict for account in together if account.findings}
+    assert words == {"a": "run", "b": "run", "c": "run", "d": "paused"} | dict.fromkeys("efgh", "pending")
 
 
 def test_a_look_of_the_batch_means_to_each_source_what_it_said_of_it(herd):

@@ -9,7 +9,7 @@ from refresh_pipelines.catalogue import load_catalogue
 from refresh_pipelines.clock import utc_now
 from refresh_pipelines.decide import tick_text
 from refresh_pipelines.orchestration.due import due_of, standing
-from refresh_pipelines.orchestration.gaps import account_of, fill_orders
+from refresh_pipelines.orchestration.gaps import accounts_of, fill_orders
 from refresh_pipelines.orchestration.internals import cancel_run
 from refresh_pipelines.orchestration.internals_ticks import newest_tick
 from refresh_pipelines.orchestration.pause import pause, resume
@@ -44,7 +44,8 @@ class Watched(Clockwork):
 
     def account(self, now, since=None):
         wanted = since or now - 90 * DAY
-        return account_of(self.instance, self.settings, self.spec, self.reads(), wanted, now)
+        [account] = accounts_of(self.instance, self.settings, [self.spec], self.reads(), wanted, now)
+        return account
 
     def words(self, now):
         return [found.verdict for found in self.account(now).findings]

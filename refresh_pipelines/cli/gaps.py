@@ -92,14 +92,12 @@ def _instant(text: str, now: datetime) -> datetime:
 
 
 def _accounts(specs: Sequence[SourceSpec], settings: Settings, wanted: datetime, now: datetime) -> list[Account]:
-    from refresh_pipelines.orchestration.gaps import account_of  # noqa: PLC0415 - a second's import
+    from refresh_pipelines.orchestration.gaps import accounts_of  # noqa: PLC0415 - a second's import
     from refresh_pipelines.orchestration.instance import open_instance  # noqa: PLC0415
     from refresh_pipelines.orchestration.reads import Reads  # noqa: PLC0415
 
     with open_instance(settings) as instance:
-        reads = Reads(specs, settings)
-        reads.note(instance, now)
-        return [account_of(instance, settings, spec, reads, wanted, now) for spec in specs]
+        return accounts_of(instance, settings, specs, Reads(specs, settings), wanted, now)
 
 
 def _fill(specs: Sequence[SourceSpec], settings: Settings, wanted: datetime, shown: Shown) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, partial
 
 import dagster as dg
 
@@ -25,8 +25,8 @@ from refresh_pipelines.gaps import (
 )
 from refresh_pipelines.orchestration.former import former_keys
 from refresh_pipelines.orchestration.herds import coalesced_of
-from refresh_pipelines.orchestration.internals_ticks import ticks_kept_days
-from refresh_pipelines.orchestration.looks import looks_of, scheduled_runs
+from refresh_pipelines.orchestration.internals_ticks import switch_of, switches, ticks_kept_days
+from refresh_pipelines.orchestration.looks import is_of, looks_of, scheduled_runs
 from refresh_pipelines.orchestration.partitions import dynamic_keys
 from refresh_pipelines.orchestration.pause import pauses_of
 from refresh_pipelines.orchestration.reads import Reads
@@ -39,6 +39,8 @@ from refresh_pipelines.spec import SourceSpec
 _MOMENT = timedelta(microseconds=1)
 # SQLite takes a limited number of values in one statement.
 _AT_ONCE = 500
+# So many sources are asked about together: of each a season of runs is read, and let go.
+_TOGETHER, _FEW = 25, 5
 
 
 @dataclass(frozen=True)
@@ -66,23 +68,56 @@ class Account:
         return not any(found.open for found in self.findings) and not (self.missing and not self.blocked)
 
 
-def account_of(
+def accounts_of(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    specs: Sequence[SourceSpec],
+    reads: Reads,
+    wanted: datetime,
+    now: datetime,
+) -> list[Account]:
+    """Return what became of the ticks of sources since `wanted`, or since they are due as they are now."""
+    reads.note(instance, now, specs)
+    kept, out = ticks_kept_days(instance), list[Account]()
+    # One question for all of them; for a few, one each is less.
+    switch = switches(instance).get if len(specs) > _FEW else partial(switch_of, instance)
+    for first in range(0, len(specs), _TOGETHER):
+        some = specs[first : first + _TOGETHER]
+        horizons = {
+            spec.source: horizon_of(reads.changes().get(spec.source, ()), wanted, kept, now, settings.keep_runs)
+            if rhythm_of(spec)
+            else None
+            for spec in some
+        }
+        since = {name: horizon.start for name, horizon in horizons.items() if horizon}
+        runs = runs_for_ticks(instance, some, since)
+        for spec in some:
+            horizon = horizons[spec.source]
+            if horizon is None:
+                out.append(Account(spec))
+                continue
+            seen = Seen(
+                looks=looks_of(instance, spec, horizon.start - _MOMENT),
+                runs=runs[spec.source],
+                pauses=pauses_of(instance, settings, spec, switch),
+                refreshed=cache(partial(last_refreshed, instance, spec)),
+                dynamic=dynamic_keys(instance, spec),
+            )
+            out.append(_account(instance, settings, spec, reads, horizon, seen, now))
+    return out
+
+
+def _account(
     instance: dg.DagsterInstance,
     settings: Settings,
     spec: SourceSpec,
     reads: Reads,
-    wanted: datetime,
+    horizon: Horizon,
+    seen: Seen,
     now: datetime,
 ) -> Account:
-    """Return what became of a source's ticks since `wanted`, or since it is due as it is now."""
     rhythm = rhythm_of(spec)
-    reads.note(instance, now, [spec])
-    changes = reads.changes().get(spec.source, ())
-    horizon = horizon_of(changes, wanted, ticks_kept_days(instance), now, settings.keep_runs)
-    if rhythm is None or horizon is None:
-        return Account(spec)
-    seen = seen_of(instance, settings, spec, horizon.start)
-    findings = findings_of(spec, rhythm, horizon.start, seen, now)
+    findings = findings_of(spec, rhythm, horizon.start, seen, now) if rhythm else []
     under_way = reads.flights(instance, spec, now)
     taken = frozenset().union(*(flight.keys for flight in under_way))
     expectation = reads.expectation(instance, spec, now)
@@ -94,23 +129,30 @@ def account_of(
     return Account(spec, horizon, tuple(findings), tuple(missing), missing_key(spec, settings), tuple(free))
 
 
-def seen_of(instance: dg.DagsterInstance, settings: Settings, spec: SourceSpec, start: datetime) -> Seen:
-    """Return what is known of a source's ticks from an instant on."""
-    return Seen(
-        looks=looks_of(instance, spec, start - _MOMENT),
-        runs=runs_for_ticks(instance, spec, start),
-        pauses=pauses_of(instance, settings, spec),
-        refreshed=cache(lambda: last_refreshed(instance, spec)),
-        dynamic=dynamic_keys(instance, spec),
-    )
+def runs_for_ticks(
+    instance: dg.DagsterInstance, specs: Sequence[SourceSpec], since: Mapping[str, datetime]
+) -> dict[str, list[Made]]:
+    """Return the runs that bear the tick they stand for, by source and oldest first, also those under an old name.
+
+    Args:
+        since: from when on, by source; one that is missing is not asked about.
+    """
+    names = {spec.source: _names_of(spec) for spec in specs if spec.source in since}
+    out: dict[str, list[Made]] = {source: [] for source in names}
+    if not names:
+        return out
+    everyone = [name for some in names.values() for name in some]
+    records = scheduled_runs(instance, everyone, ["schedule", "catch_up"], created_after=min(since.values()))
+    for record in reversed(records):
+        run = record.dagster_run
+        for source, some in names.items() if run.tags.get(TICK) else ():
+            if record.create_timestamp > since[source] and any(is_of(run.tags, name) for name in some):
+                out[source].append(_made(run, some))
+    return out
 
 
-def runs_for_ticks(instance: dg.DagsterInstance, spec: SourceSpec, start: datetime) -> list[Made]:
-    """Return the source's runs, also under an old name, that bear the tick they stand for, oldest first."""
-    names = [spec.source, *(key.path[-1] for key in former_keys(spec))]
-    records = scheduled_runs(instance, names, ["schedule", "catch_up"], created_after=start)
-    runs = [record.dagster_run for record in reversed(records)]
-    return [_made(run, names) for run in runs if run.tags.get(TICK)]
+def _names_of(spec: SourceSpec) -> list[str]:
+    return [spec.source, *(key.path[-1] for key in former_keys(spec))]
 
 
 def _made(run: dg.DagsterRun, names: Sequence[str]) -> Made:

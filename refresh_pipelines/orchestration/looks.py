@@ -5,7 +5,7 @@ A source may join a batch, or leave it, and its due times stay the same: then bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from refresh_pipelines.spec import SourceSpec
 
 # What a tick says of each source that it asks nothing for, a line each.
 _SAID = ": "
+_FEW = 3
 
 
 def own_schedule(spec: SourceSpec) -> str:
@@ -94,10 +95,18 @@ def scheduled_runs(
         limit: at most so many.
         created_after: only those made after an instant.
     """
-    asked = [{SOURCE: [*names], TRIGGER: [*triggers]}, *({MEMBER + name: [*triggers]} for name in names)]
+    # Most sources have never had a run together with others; where there are many, that is asked once.
+    known = set(instance.get_run_tag_keys()) if len(names) > _FEW else {MEMBER + name for name in names}
+    members = [MEMBER + name for name in names if MEMBER + name in known]
+    asked = [{SOURCE: [*names], TRIGGER: [*triggers]}, *({member: [*triggers]} for member in members)]
     found = {
         record.storage_id: record
         for tags in asked
         for record in instance.get_run_records(dg.RunsFilter(tags=tags, created_after=created_after), limit=limit)
     }
     return [found[number] for number in sorted(found, reverse=True)][:limit]
+
+
+def is_of(tags: Mapping[str, str], source: str) -> bool:
+    """Whether a run with these tags is a source's, alone or together with others."""
+    return tags.get(SOURCE) == source or MEMBER + source in tags

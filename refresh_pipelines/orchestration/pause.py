@@ -7,8 +7,9 @@ somebody pauses in the UI.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Literal, NamedTuple
 
 import dagster as dg
@@ -105,7 +106,7 @@ def resume(
     before = paused_sources(instance, settings, specs)
     changed = [spec for spec in specs if spec.source in before]
     for spec in changed:
-        lever = lever_of(spec) or _stopped(instance, spec)
+        lever = lever_of(spec) or _stopped(partial(switch_of, instance), spec)
         if lever:
             switch_on(instance, lever.name, lever.kind, now, lever.cron)
     if changed:
@@ -147,9 +148,15 @@ def watch_pauses(instance: dg.DagsterInstance, settings: Settings, specs: Iterab
 
 
 def pauses_of(
-    instance: dg.DagsterInstance, settings: Settings, spec: SourceSpec
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    spec: SourceSpec,
+    known: Callable[[str], Switch | None] | None = None,
 ) -> list[tuple[datetime, datetime | None]]:
     """Return when a source was paused, oldest first; None for a pause that lasts.
+
+    Args:
+        known: the state of a schedule by its name, where all of them have been read already.
 
     Pauses by `refresh pause` are exact. Of one made in the UI the end is exact while its state is there; it is taken
     to have begun with the last tick before it was seen, or `EVER` without one, so a daemon that was down in between
@@ -157,10 +164,11 @@ def pauses_of(
     cannot be known, and neither can those older than the operational store.
     """
     spans = [(pause.paused_at, pause.resumed_at) for pause in pauses(settings.data_dir, spec.source)]
+    ask = known or partial(switch_of, instance)
     lever = lever_of(spec)
     if lever is None or lever.kind == "sensor":
-        lever = _stopped(instance, spec)
-    switch = switch_of(instance, lever.name) if lever else None
+        lever = _stopped(ask, spec)
+    switch = ask(lever.name) if lever else None
     lasting = bool(spans) and spans[-1][1] is None
     if lever is None or switch is None:
         return spans
@@ -186,10 +194,10 @@ def _shares(spec: SourceSpec) -> bool:
     return spec.enabled and (spec.derived or batch_of(spec) is not None)
 
 
-def _stopped(instance: dg.DagsterInstance, spec: SourceSpec) -> Lever | None:
+def _stopped(ask: Callable[[str], Switch | None], spec: SourceSpec) -> Lever | None:
     """Return the schedule of a source's batch where somebody has stopped it."""
     lever = shared_lever_of(spec)
-    switch = switch_of(instance, lever.name) if lever else None
+    switch = ask(lever.name) if lever else None
     return lever if switch is not None and not switch.on else None
 
 
