@@ -18,11 +18,16 @@ CREATE TABLE IF NOT EXISTS kept (
 """
 
 
+def status_store(data_dir: Path) -> Path:
+    """Return the file's path."""
+    return data_dir / "status.sqlite"
+
+
 class Kept:
     """One kind of entries, as (basis, value) by source."""
 
     def __init__(self, data_dir: Path, kind: str) -> None:
-        self.path, self.kind = data_dir / "status.sqlite", kind
+        self.path, self.kind = status_store(data_dir), kind
 
     def read(self) -> dict[str, tuple[str, str]]:
         """Return every entry; none where the file is missing or cannot be read."""

@@ -8,10 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
+import sqlalchemy
 import yaml
 
 from refresh_pipelines.orchestration.instance import open_instance
+from refresh_pipelines.orchestration.internals import many_events
 from refresh_pipelines.orchestration.internals_sqlite import VERSION, SqliteStorage
 from refresh_pipelines.settings import Settings
 from refresh_pipelines_tests.cheap_history import let_go
@@ -173,3 +176,42 @@ def test_the_instance_of_the_project_has_it(tmp_path, monkeypatch):
         assert type(instance.run_storage).__module__ == SqliteStorage.__module__
         assert type(instance.event_log_storage).__module__ == SqliteStorage.__module__
         assert type(instance.schedule_storage).__module__ == SqliteStorage.__module__
+
+
+def open_files(folder):
+    """Return the files of a history that this process has open."""
+    names = (Path(file.path) for file in psutil.Process().open_files())
+    return {name.name for name in names if folder in name.parents and name.suffix == ".db"}
+
+
+def test_a_run_keeps_its_files_open_and_nobody_else_waits_for_it(instance_of, tmp_path):
+    instance, other = instance_of("ours", OURS), instance_of("ours", OURS)
+    let_go()
+    folder = tmp_path / "ours"
+    with many_events(instance, "some-run", Settings.load({}, tmp_path)):
+        run_id = run_in(instance)
+        assert {"runs.db", "index.db", f"{run_id}.db"} <= open_files(folder)
+        seen = []
+        elsewhere = threading.Thread(target=lambda: seen.append(run_in(other)))
+        elsewhere.start()
+        elsewhere.join(60)
+        assert f"{seen[0]}.db" not in open_files(folder)
+        with instance.run_storage.connect() as outer:
+            outer.execute(sqlalchemy.text("SELECT 1"))
+            assert len(instance.get_runs()) == 2
+    let_go()
+    assert open_files(folder) == set()
+    assert {run.run_id for run in other.get_runs()} == {run_id, *seen}
+    assert events(other, run_id) == events(other, seen[0])
+
+
+def test_what_fails_in_a_run_is_rolled_back_and_the_file_goes_on(instance_of, tmp_path):
+    instance = instance_of("ours", OURS)
+    with many_events(instance, "some-run", Settings.load({}, tmp_path)):
+        before = instance.get_runs_count()
+        with pytest.raises(RuntimeError), instance.run_storage.connect() as connection:
+            connection.execute(sqlalchemy.text("INSERT INTO run_tags (run_id, key, value) VALUES ('a', 'b', 'c')"))
+            raise RuntimeError
+        assert "b" not in instance.get_run_tag_keys()
+        run_in(instance)
+        assert instance.get_runs_count() == before + 1

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -30,6 +31,8 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from refresh_pipelines.kept import status_store
+from refresh_pipelines.ops import ops_file
 from refresh_pipelines.settings import Settings
 
 IMPLICIT_ASSET_JOB = "__ASSET_JOB"
@@ -84,34 +87,49 @@ def is_postgres(instance: dg.DagsterInstance) -> bool:
 
 @contextmanager
 def many_events(instance: dg.DagsterInstance, run_id: str, settings: Settings) -> Iterator[None]:
-    """Make each event of a run cheaper to write; a server of PostgreSQL that is away is waited for, also after this.
+    """Make it cheaper for a run to say things, to Dagster and to our own stores.
 
-    Dagster opens and closes the files of SQLite for every event. Whoever closes a file last writes SQLite's own
-    log back into it and deletes that log, so a connection that stays open spares each event two of these.
+    A server of PostgreSQL that is away is waited for, also after this. Files of SQLite are opened and closed for every
+    event; whoever closes one last writes SQLite's own log back into it, deletes that log and waits for the disk, so a
+    connection that stays open spares each event two of these.
     """
-    if is_postgres(instance):
-        from refresh_pipelines.orchestration.internals_postgres import hold_open  # noqa: PLC0415
+    with ExitStack() as stack:
+        for path in (ops_file(settings.data_dir), status_store(settings.data_dir)):
+            _hold(stack, path)
+        if is_postgres(instance):
+            from refresh_pipelines.orchestration.internals_postgres import hold_open  # noqa: PLC0415
 
-        hold_open(instance, settings)
+            hold_open(instance, settings)
+        else:
+            _hold_history(stack, instance, run_id)
         yield
-        return
+
+
+def _hold_history(stack: ExitStack, instance: dg.DagsterInstance, run_id: str) -> None:
     # With SQLAlchemy and Alembic half a second, which a process that only shows definitions need not spend.
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import (  # noqa: PLC0415
         INDEX_SHARD_NAME,
         SqliteEventLogStorage,
     )
 
+    from refresh_pipelines.orchestration.internals_sqlite import is_ours, kept_open  # noqa: PLC0415
+
     storage = instance.event_log_storage
-    if not isinstance(storage, SqliteEventLogStorage):
-        yield
-        return
-    with ExitStack() as stack:
+    if is_ours(storage):
+        stack.enter_context(kept_open())
+    elif isinstance(storage, SqliteEventLogStorage):
         for shard in (INDEX_SHARD_NAME, run_id):
             with storage.run_connection(shard):
                 pass  # which creates the file
-            connection = stack.enter_context(closing(sqlite3.connect(storage.path_for_shard(shard))))
+            _hold(stack, Path(storage.path_for_shard(shard)))
+
+
+def _hold(stack: ExitStack, path: Path) -> None:
+    """Have a file of SQLite open until the stack is left, where there is one that can be read."""
+    if path.exists():
+        connection = stack.enter_context(closing(sqlite3.connect(path)))
+        with suppress(sqlite3.Error):  # whoever needs it says what is wrong with it
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
-        yield
 
 
 def implicit_asset_job(module: str, function: str, arguments: tuple[object, ...]) -> ReconstructableJob:

@@ -25,6 +25,7 @@ from dagster._utils.hosted_user_process import recon_repository_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
 from refresh_pipelines.orchestration.internals import IMPLICIT_ASSET_JOB
+from refresh_pipelines.orchestration.internals_sqlite import kept_open
 
 __all__ = ["GRPC_INFO_TAG", "execute", "instance_text", "interruptible", "module_of", "origin_text", "preload"]
 # What a run imports on its way that loading the definitions does not: test_launcher.py compares sys.modules.
@@ -110,7 +111,7 @@ def execute(run_id: str, instance_ref: str, tags: dict[str, str]) -> None:
     Args:
         tags: what the run is tagged with before it begins.
     """
-    with dg.DagsterInstance.from_ref(deserialize_value(instance_ref, InstanceRef)) as instance:
+    with kept_open(), dg.DagsterInstance.from_ref(deserialize_value(instance_ref, InstanceRef)) as instance:
         instance.add_run_tags(run_id, tags)
         try:
             _execute_run_command_body(run_id, instance, _nobody, set_exit_code_on_failure=False)

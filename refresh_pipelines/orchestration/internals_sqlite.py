@@ -5,7 +5,8 @@ question makes an engine, which compiles its statements anew; each instance, of 
 migration scripts to see that there is nothing to migrate; and each run's own file is made table by table and stamped,
 91 ms of CPU. Here a process has one engine, looks once at each file, and copies an empty run's file that Dagster made.
 
-Nothing is kept open between two statements, so that files may be removed, restored and forked past.
+Nothing is kept open between two statements, so that files may be removed, restored and forked past; but by a thread
+that is at work on a run (`kept_open`).
 """
 
 from __future__ import annotations
@@ -102,6 +103,11 @@ class _Events(SqliteEventLogStorage):
                 yield connection
 
 
+def is_ours(storage: object) -> bool:
+    """Whether an event log is one of this module."""
+    return isinstance(storage, _Events)
+
+
 def _is_current(path: Path) -> bool:
     """Whether a file is there and needs nothing of Dagster before it can be used."""
     if not path.exists():
@@ -141,10 +147,40 @@ _NO_STORE: Any = None
 
 
 @contextmanager
+def kept_open() -> Iterator[None]:
+    """Keep the files that this thread uses open until the end, which is that of a run.
+
+    A run asks a hundred things of three files. Whoever closes a file of SQLite as the last one writes its log into it
+    and waits for the disk, and whoever opens it reads which tables there are.
+    """
+    if getattr(_wanted, "kept", None) is not None:
+        yield
+        return
+    _wanted.kept = {}
+    try:
+        yield
+    finally:
+        kept, _wanted.kept = _wanted.kept, None
+        for connection in kept.values():
+            connection.close()
+
+
+@contextmanager
 def _connected(path: str) -> Iterator[sqlalchemy.Connection]:
+    kept: dict[str, sqlalchemy.Connection] | None = getattr(_wanted, "kept", None)
+    if kept is None or (path in kept and kept[path].in_transaction()):
+        with _opened(path) as connection, connection.begin():
+            yield connection
+        return
+    if path not in kept:
+        kept[path] = _opened(path)
+    with kept[path].begin():
+        yield kept[path]
+
+
+def _opened(path: str) -> sqlalchemy.Connection:
     _wanted.path = path
-    with _engine().connect() as connection, connection.begin():
-        yield connection
+    return _engine().connect()
 
 
 @cache
