@@ -215,3 +215,15 @@ def test_what_fails_in_a_run_is_rolled_back_and_the_file_goes_on(instance_of, tm
         assert "b" not in instance.get_run_tag_keys()
         run_in(instance)
         assert instance.get_runs_count() == before + 1
+
+
+def test_what_an_interrupt_has_left_open_keeps_nobody_from_writing(instance_of, tmp_path):
+    instance, other = instance_of("ours", OURS), instance_of("ours", OURS)
+    with many_events(instance, "some-run", Settings.load({}, tmp_path)):
+        with instance.run_storage.connect() as connection:
+            pass
+        connection.begin()
+        connection.execute(sqlalchemy.text("INSERT INTO run_tags (run_id, key, value) VALUES ('a', 'b', 'c')"))
+        instance.get_runs_count()
+        assert run_in(other) != run_in(instance)
+    assert "b" not in instance.get_run_tag_keys()

@@ -156,7 +156,7 @@ def kept_open() -> Iterator[None]:
     if getattr(_wanted, "kept", None) is not None:
         yield
         return
-    _wanted.kept = {}
+    _wanted.kept, _wanted.used = {}, set()
     try:
         yield
     finally:
@@ -168,14 +168,20 @@ def kept_open() -> Iterator[None]:
 @contextmanager
 def _connected(path: str) -> Iterator[sqlalchemy.Connection]:
     kept: dict[str, sqlalchemy.Connection] | None = getattr(_wanted, "kept", None)
-    if kept is None or (path in kept and kept[path].in_transaction()):
+    if kept is None or path in _wanted.used:
         with _opened(path) as connection, connection.begin():
             yield connection
         return
+    if path in kept and kept[path].in_transaction():
+        kept.pop(path).close()  # a run that is stopped may be interrupted between two lines of anything
     if path not in kept:
         kept[path] = _opened(path)
-    with kept[path].begin():
-        yield kept[path]
+    _wanted.used.add(path)
+    try:
+        with kept[path].begin():
+            yield kept[path]
+    finally:
+        _wanted.used.discard(path)
 
 
 def _opened(path: str) -> sqlalchemy.Connection:
