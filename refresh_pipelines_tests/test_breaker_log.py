@@ -46,6 +46,9 @@ def test_one_run_over_many_sources_counts_for_the_one_that_failed(bench):
     bench.sandbox.override(DATA, GOOD)
     bench.launch("mini")
     assert failures(bench) == 0
+    bench.sandbox.override(DATA, b"no", status=403)
+    bench.launch("mini")
+    assert failures(bench) == 1
 
 
 def test_a_run_over_partitions_counts_once_and_not_at_all_with_a_success_among_them(bench):
